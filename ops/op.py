@@ -1,0 +1,198 @@
+"""What an operator is: one class that declares parameters, inputs, shapes, forward and backward.
+
+Everything else (the `mx.nd` and `mx.sym` functions, docs, JSON, gradient graph, memory plan) is derived from it.
+
+    @operator("FullyConnected")
+    class FullyConnected(Op):
+        num_hidden: int = param(doc="rows of the weight", low=1)
+
+        def inputs(self): return ("data", "weight", "bias")
+        def infer_shape(self, data): return {"weight": ..., "out": ...}
+        def forward(self, xp, data, weight, bias, *, out): ...
+        def backward(self, xp, g, data, weight, *, d_data=None, d_weight=None, d_bias=None): ...
+
+The rules that the rest of the system reads from the signatures:
+
+- `forward(self, xp, <inputs>, <aux states>, *, <outputs>, [is_train], [rng], [<scratch names>])` writes every output it is
+  given, completely, and allocates no result. Inputs are never modified; aux states may be. Variadic operators take `*args`.
+- `backward(self, xp, [g], <any inputs, aux states, outputs by name>, *, d_<input>=None, …, [is_train], [rng], [scratch])`.
+  What it names is kept alive for it; what it does not name may be overwritten. `g` is the gradient of the only visible
+  output; an operator with several visible outputs takes `gs`, a tuple. One without either ignores head gradients (a
+  loss). `*args` stands for all inputs, `**d` for all `d_<input>`. A destination that is None was not asked for. An input
+  without a `d_` destination has gradient zero, as has every input of an operator without `backward`.
+- Destinations are whole arrays of the input's shape and dtype. `write/add/null` and summing over several uses are not the
+  kernel's business.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from raymx.errors import MXNetError, did_you_mean
+from raymx.ops.params import Param, Shape, parse_all, text
+
+REGISTRY: dict[str, type[Op]] = {}  # every name and alias → class
+
+
+class Op:
+    """Base of all operators. Instances are immutable, interned by `make`, and pickle as (name, parameters)."""
+
+    name = ""  # canonical name, set by @operator
+    declared: dict[str, Param] = {}
+    variadic = ""  # the parameter that counts the inputs of a variadic operator, e.g. "num_args"
+    heavy = False  # worth starting at once, and only on the device's own thread
+    inplace: tuple[tuple[str, str], ...] = ()  # (input, output) pairs that may be the same memory in forward
+    inplace_backward: tuple[tuple[str, str], ...] = ()  # likewise ("g", "d_data") in backward
+    forward_names: Signature
+    backward_names: Signature | None
+
+    def __init__(self, **attrs):
+        self.attrs: dict[str, Any] = attrs  # every declared parameter, parsed
+        self.__dict__.update(attrs)
+        self.setup()
+
+    def setup(self) -> None:
+        """Derive constants from the parameters, once per instance; raise ParameterError when they contradict."""
+
+    def inputs(self) -> tuple[str, ...]:
+        return ("data",)
+
+    def aux(self) -> tuple[str, ...]:
+        return ()
+
+    def outputs(self) -> tuple[str, ...]:
+        return ("out",)
+
+    def visible_outputs(self) -> int:
+        """How many of the outputs, from the first, may be composed and are listed."""
+        return len(self.outputs())
+
+    def infer_shape(self, **known: Shape | None) -> dict[str, Shape | None]:
+        """What is deduced, by input, aux and output name, from the shapes that the parameters name. A parameter
+        without default is always complete; one with `=None` may be None or hold 0 for unknown dimensions."""
+        raise NotImplementedError(self.name)
+
+    def infer_type(self, known: dict[str, np.dtype | None]) -> dict[str, np.dtype | None]:
+        """Deduced dtypes from `known` (None = unknown). By default everything has one dtype."""
+        first = next((t for t in known.values() if t is not None), None)
+        return dict.fromkeys(known, first)
+
+    def scratch(self, shapes: dict[str, Shape], dtype: np.dtype) -> dict[str, tuple[Shape, np.dtype]]:
+        """Temporary arrays wanted by forward or backward, name → (shape, dtype); they reach the kernel that names them."""
+        return {}
+
+    def forward(self, xp, *args, **destinations) -> None:
+        raise NotImplementedError(self.name)
+
+    backward: Any = None
+
+    # ---- derived ----
+
+    def output_labels(self) -> tuple[str, ...]:
+        """Names as `list_outputs` appends them to the node's: `output` for `out`."""
+        return tuple("output" if n == "out" else n for n in self.outputs())
+
+    def text_attrs(self) -> dict[str, str]:
+        return {k: text(v) for k, v in self.attrs.items()}
+
+    def has_gradient(self, input_name: str) -> bool:
+        names = self.backward_names
+        return names is not None and (names.any_destination or f"d_{input_name}" in names.keywords)
+
+    def needs_head_gradient(self) -> bool:
+        names = self.backward_names
+        return names is not None and (names.takes("g") or names.takes("gs"))
+
+    def backward_needs(self) -> tuple[str, ...]:
+        """Names of the inputs, aux states and outputs that backward reads, in its positional order, `g`s left out."""
+        names = self.backward_names
+        if names is None:
+            return ()
+        listed = tuple(n for n in names.positional if n not in ("g", "gs"))
+        return listed + (self.inputs() if names.any_positional else ())
+
+    def random(self) -> bool:
+        return self.forward_names.takes("rng")
+
+    def __repr__(self):
+        given = ", ".join(f"{k}={v!r}" for k, v in self.attrs.items())
+        return f"{self.name}({given})"
+
+    def __reduce__(self):
+        return _restore, (self.name, self.attrs)
+
+
+class Signature:
+    """The parameter names of a kernel, read once per class."""
+
+    def __init__(self, function):
+        params = list(inspect.signature(function).parameters.values())[2:]  # self, xp
+        kinds = inspect.Parameter
+        self.positional = tuple(p.name for p in params if p.kind == kinds.POSITIONAL_OR_KEYWORD)
+        self.keywords = tuple(p.name for p in params if p.kind == kinds.KEYWORD_ONLY)
+        self.any_positional = any(p.kind == kinds.VAR_POSITIONAL for p in params)
+        self.any_destination = any(p.kind == kinds.VAR_KEYWORD for p in params)
+
+    def takes(self, name: str) -> bool:
+        return name in self.positional or name in self.keywords
+
+
+def operator(name: str, *aliases: str):
+    """Class decorator: register the operator under its canonical name and aliases and read its declaration."""
+
+    def register(cls: type[Op]) -> type[Op]:
+        declared = {}
+        for base in reversed(cls.__mro__):
+            notes = base.__dict__.get("__annotations__", {})
+            for key, value in list(base.__dict__.items()):
+                if isinstance(value, Param):
+                    value.declare(key, notes.get(key, "str"))
+                    declared[key] = value
+        cls.declared, cls.name, cls.aliases = declared, name, aliases
+        cls.forward_names = Signature(cls.forward)
+        cls.backward_names = Signature(cls.backward) if cls.backward is not None else None
+        for n in (name, *aliases):
+            if n in REGISTRY:
+                raise RuntimeError(f"operator {n!r} is declared twice.")
+            REGISTRY[n] = cls
+        return cls
+
+    return register
+
+
+def find(name: str) -> type[Op]:
+    """The operator class behind a name or alias; raises MXNetError with the nearest known name."""
+    try:
+        return REGISTRY[name]
+    except KeyError:
+        raise MXNetError(f"no operator is called {name!r}{did_you_mean(name, REGISTRY)}.") from None
+
+
+_interned: dict[Any, Op] = {}
+_INTERN_LIMIT = 8192
+
+
+def make(name_or_class, /, **attrs) -> Op:
+    """The operator with these parameters (values or strings). Equal ones are one object."""
+    cls = name_or_class if isinstance(name_or_class, type) else find(name_or_class)
+    try:
+        key = (cls, *((k, type(v), v) for k, v in attrs.items()))
+        return _interned[key]
+    except (KeyError, TypeError):
+        pass
+    op = cls(**parse_all(cls.declared, attrs, cls.name))
+    op = _interned.setdefault((cls, *((k, type(v), v) for k, v in op.attrs.items())), op)
+    try:
+        _interned[key] = op
+    except (TypeError, UnboundLocalError):
+        pass
+    if len(_interned) > _INTERN_LIMIT:
+        _interned.clear()
+    return op
+
+
+def _restore(name, attrs) -> Op:
+    return make(name, **attrs)
