@@ -18,20 +18,26 @@ The rules that the rest of the system reads from the signatures:
 - `backward(self, xp, [g], <any inputs, aux states, outputs by name>, *, d_<input>=None, …, [is_train], [rng], [scratch])`.
   What it names is kept alive for it; what it does not name may be overwritten. `g` is the gradient of the only visible
   output; an operator with several visible outputs takes `gs`, a tuple. One without either ignores head gradients (a
-  loss). `*args` stands for all inputs, `**d` for all `d_<input>`. A destination that is None was not asked for. An input
-  without a `d_` destination has gradient zero, as has every input of an operator without `backward`.
-- Destinations are whole arrays of the input's shape and dtype. `write/add/null` and summing over several uses are not the
-  kernel's business.
+  loss), as does an instance that overrides `needs_head_gradient`: its `g` is None. `*args` stands for all inputs, `**d`
+  for all `d_<input>`. A destination that is None was not asked for. An input without a `d_` destination has gradient
+  zero, as has every input of an operator without `backward`.
+- Destinations are whole, contiguous arrays of the declared shape and dtype. `write/add/null` and summing over several
+  uses are not the kernel's business. A destination shares memory with an input only where `inplace` or
+  `inplace_backward` allows it, and then that input stands once among the inputs.
+- Kernels run with NumPy's floating point warnings off: a division by zero gives inf, as on every device.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from raymx.errors import MXNetError, did_you_mean
+from raymx.ops import kernels
 from raymx.ops.params import Param, Shape, parse_all, text
 
 REGISTRY: dict[str, type[Op]] = {}  # every name and alias → class
@@ -46,6 +52,7 @@ class Op:
     heavy = False  # worth starting at once, and only on the device's own thread
     inplace: tuple[tuple[str, str], ...] = ()  # (input, output) pairs that may be the same memory in forward
     inplace_backward: tuple[tuple[str, str], ...] = ()  # likewise ("g", "d_data") in backward
+    direction = "forward"  # which of its special kernels `prepare` looks for
     forward_names: Signature
     backward_names: Signature | None
 
@@ -53,9 +60,14 @@ class Op:
         self.attrs: dict[str, Any] = attrs  # every declared parameter, parsed
         self.__dict__.update(attrs)
         self.setup()
+        self._derive()
 
     def setup(self) -> None:
         """Derive constants from the parameters, once per instance; raise ParameterError when they contradict."""
+
+    def canonical(self) -> Op:
+        """The operator that stands for this one; a form that only old files use returns today's equal."""
+        return self
 
     def inputs(self) -> tuple[str, ...]:
         return ("data",)
@@ -90,6 +102,24 @@ class Op:
     backward: Any = None
 
     # ---- derived ----
+
+    def _derive(self) -> None:
+        names = self.forward_names
+        self.extras: tuple[str, ...] = tuple(n for n in names.keywords if n not in self.outputs())
+        # may be run as `forward(xp, *inputs, out=out)`: one output, nothing else to hand in, no special kernel to prefer
+        self.simple = self.outputs() == ("out",) and not self.extras and not self.heavy
+
+    def prepare(self, xp, ins, outs, **extras) -> Callable[[], None]:
+        """A function without arguments that runs this operator over these arrays, as often as they are refilled.
+
+        `ins` follow `inputs()` and `aux()`, `outs` follow `outputs()`; None among `outs` is not wanted. `extras` may hold
+        more than the operator takes: `is_train`, `rng`, and what `scratch` asked for. A special kernel wins over `forward`.
+        """
+        destinations = {n: array for n, array in zip(self.outputs(), outs, strict=True) if array is not None}
+        extras = {n: extras[n] for n in self.extras if n in extras}
+        named = dict(zip(self.inputs() + self.aux(), ins, strict=True))
+        special = kernels.prepare(self, xp, named, destinations, extras)
+        return special or functools.partial(self.forward, xp, *ins, **destinations, **extras)
 
     def output_labels(self) -> tuple[str, ...]:
         """Names as `list_outputs` appends them to the node's: `output` for `out`."""
@@ -183,8 +213,8 @@ def make(name_or_class, /, **attrs) -> Op:
         return _interned[key]
     except (KeyError, TypeError):
         pass
-    op = cls(**parse_all(cls.declared, attrs, cls.name))
-    op = _interned.setdefault((cls, *((k, type(v), v) for k, v in op.attrs.items())), op)
+    op = cls(**parse_all(cls.declared, attrs, cls.name)).canonical()
+    op = _interned.setdefault((type(op), *((k, type(v), v) for k, v in op.attrs.items())), op)
     try:
         _interned[key] = op
     except (TypeError, UnboundLocalError):

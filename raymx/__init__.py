@@ -1,1 +1,110 @@
-"""raymx: MXNet's programming model on a Ray cluster. `import raymx as mx`."""
+"""raymx: MXNet's programming model on a Ray cluster. `import raymx as mx`.
+
+Public names are loaded when they are first used, so that importing raymx costs next to nothing and a script that
+stays on `mx.cpu()` never loads Ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+import types
+from typing import TYPE_CHECKING, Any
+
+from raymx.errors import MXNetError, did_you_mean
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    name: f"raymx.{module}"
+    for module, aliases in {
+        "attribute": (), "callback": (), "config": (), "context": (), "errors": (), "executor": (),
+        "initializer": ("init",), "io": (), "kvstore": ("kv",), "lr_scheduler": (), "metric": (), "model": (),
+        "monitor": ("mon",), "name": (), "ndarray": ("nd",), "optimizer": (), "random": ("rnd",), "runtime": (),
+        "storage": (), "symbol": ("sym",), "trace": (), "visualization": ("viz",),
+    }.items()
+    for name in (module, *aliases)
+}  # fmt: skip
+_OBJECTS = {
+    name: f"raymx.{module}"
+    for module, names in {
+        "attribute": ("AttrScope",),
+        "context": ("Context", "cpu", "cpu_pinned", "current_context", "gpu", "num_gpus"),
+        "executor": ("Executor",),
+        "runtime": ("shutdown",),
+    }.items()
+    for name in names
+}
+
+if TYPE_CHECKING:
+    from raymx import (
+        attribute,
+        callback,
+        config,
+        context,
+        errors,
+        executor,
+        initializer,
+        io,
+        kvstore,
+        lr_scheduler,
+        metric,
+        model,
+        monitor,
+        name,
+        ndarray,
+        optimizer,
+        random,
+        runtime,
+        storage,
+        symbol,
+        trace,
+        visualization,
+    )
+    from raymx import kvstore as kv
+    from raymx import monitor as mon
+    from raymx import ndarray as nd
+    from raymx import random as rnd
+    from raymx import symbol as sym
+    from raymx import visualization as viz
+    from raymx.attribute import AttrScope
+    from raymx.context import Context, cpu, cpu_pinned, current_context, gpu, num_gpus
+    from raymx.executor import Executor
+    from raymx.runtime import shutdown
+
+    init: Any  # the module `initializer`, and callable: see _InitModule
+
+# fmt: off
+__all__ = [
+    "AttrScope", "Context", "Executor", "MXNetError",
+    "attribute", "callback", "config", "context", "cpu", "cpu_pinned", "current_context", "errors", "executor",
+    "gpu", "init", "initializer", "io", "kv", "kvstore", "lr_scheduler", "metric", "model", "mon", "monitor", "name",
+    "nd", "ndarray", "num_gpus", "optimizer", "random", "rnd", "runtime", "shutdown", "storage", "sym", "symbol",
+    "trace", "visualization", "viz",
+]
+# fmt: on
+
+
+class _InitModule(types.ModuleType):
+    """The initializers as `mx.init.Xavier()`, and `mx.init(...)` to join or start Ray: two users of one name."""
+
+    def __call__(self, address: str | None = None, virtual_gpus: int | None = None, **ray_options):
+        """Join the Ray cluster at `address`, or start one here; see `raymx.runtime.init`."""
+        runtime = importlib.import_module("raymx.runtime")
+        return runtime.init(address=address, virtual_gpus=virtual_gpus, **ray_options)
+
+
+def __getattr__(name: str):
+    if name in _OBJECTS:
+        value = getattr(importlib.import_module(_OBJECTS[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
+    else:
+        raise AttributeError(f"raymx has no attribute {name!r}{did_you_mean(name, __all__)}.")
+    if name in ("init", "initializer"):
+        value.__class__ = _InitModule
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,42 @@
+"""Special kernels: faster ways to run an operator on one backend, built once over fixed arrays and run many times.
+
+    @register("FullyConnected", "forward", "onednn")
+    def fully_connected(op, xp, ins, outs, extras):
+        ...
+        return run  # a function without arguments, or None: this case is left to the operator's own kernel
+
+`ins` and `outs` are arrays by name: inputs, aux states and outputs of the operator, or of its gradient, whose inputs
+start with `g` and whose outputs are the wanted `d_<input>`. `extras` holds what the kernel takes of `is_train`, `rng`
+and scratch arrays. An operator's own kernel, written against `xp`, always exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Run = Callable[[], None]
+Builder = Callable[..., Run | None]
+
+_builders: dict[tuple[str, str, str], Builder] = {}  # (operator, direction, backend)
+
+
+def register(op_name: str, direction: str, backend: str):
+    """Decorate the builder of `op_name`'s special kernel for `direction` ("forward" or "backward") on `backend`."""
+
+    def keep(build: Builder) -> Builder:
+        _builders[op_name, direction, backend] = build
+        return build
+
+    return keep
+
+
+def prepare(op, xp, ins, outs, extras) -> Run | None:
+    """The first special kernel of an active backend that takes this case; None when there is none."""
+    from raymx.ops import backend
+
+    for name in backend.active(xp):
+        build = _builders.get((op.name, op.direction, name))
+        run = build(op, xp, ins, outs, extras) if build else None
+        if run is not None:
+            return run
+    return None

@@ -19,13 +19,15 @@ class Node:
 
     `inputs` follow `op.inputs()` and then `op.aux()`; an aux state is a variable that stands at an aux position.
     `attrs` are the user's attributes (`ctx_group`, `lr_mult`, `__shape__`, …), not the operator's parameters.
+    `params` are the parameters that were given, as the user or the file wrote them; None stands for all of them.
     A node of the gradient graph has `forward`, the node whose gradient it computes.
     """
 
-    __slots__ = ("op", "name", "attrs", "inputs", "forward")
+    __slots__ = ("op", "name", "attrs", "inputs", "forward", "params")
 
-    def __init__(self, op: Op | None, name: str, attrs=None, inputs=(), forward: Node | None = None):
+    def __init__(self, op: Op | None, name: str, attrs=None, inputs=(), forward: Node | None = None, params=None):
         self.op, self.name, self.forward = op, name, forward
+        self.params: dict[str, str] | None = params
         self.attrs: dict[str, str] = dict(attrs or {})
         self.inputs: list[Entry] = list(inputs)
 
@@ -39,6 +41,12 @@ class Node:
 
     def output_names(self) -> tuple[str, ...]:
         return self.op.outputs() if self.op else ("out",)
+
+    def text_params(self) -> dict[str, str]:
+        """Parameters as JSON and `attr_dict` show them."""
+        if self.params is not None:
+            return self.params
+        return self.op.text_attrs() if self.op else {}
 
     def __repr__(self):
         return f"<{self.op.name if self.op else 'variable'} {self.name!r}>"

@@ -1,0 +1,261 @@
+"""What runs on a device: arrays by id, programs by id, and the tasks that act on them, one after the other.
+
+A plain class without thread, lock or Ray. Tasks are tuples: for an operator `(op, output ids, input ids)`, with a fourth
+element `((shape, dtype), …)` when the outputs are new arrays; else `(code, …)` with one of the codes below.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+import numpy as np
+
+from raymx.actors.memory import Pool
+from raymx.actors.program import PreparedProgram
+from raymx.engine.segment import Failure
+
+# The codes of tasks that are not operators, with what follows them in the tuple.
+NEW = 0  # id, shape, dtype: an uninitialised array
+PUT = 1  # id, host array: a new array that takes over this memory or copies it
+VIEW = 2  # id, storage id, shape, strides, offset: a window, in bytes, on the memory of an array that is no view
+WRITE = 3  # id, host array, region: copy a host array, broadcast, into the array or a region of it
+EXPORT = 4  # id, slot: copy the value out of the device, into a slot of the message's answer
+IMPORT = 5  # id: write the value that has arrived
+FREE = 6  # ids
+PROGRAM = 7  # id, Program: prepare it
+RUN = 8  # id, phase, is_train
+SEED = 9  # number
+GATHER = 10  # id, source id, index: copy of source[index]
+SCATTER = 11  # id, index, source id: array[index] = source
+SYNC = 12  # id: fails if the array holds a failure
+NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "run", "seed", "gather", "scatter", "sync")
+
+
+class DeviceRunner:
+    """One device's memory and the loop over its tasks. All methods are called by one thread at a time."""
+
+    def __init__(self, name: str, xp=np, pool_nbytes: int = 1 << 29, trace: bool = False):
+        self.name, self.xp, self.trace = name, xp, trace
+        self.rng = np.random.default_rng(0)
+        self.arrays: dict[int, np.ndarray] = {}
+        self.programs: dict[int, PreparedProgram] = {}
+        self.failed: dict[int, Failure] = {}  # storage → why its contents never came to be
+        self.storage: dict[int, int] = {}  # view → the array whose memory it shares; others are their own storage
+        self.events: list[tuple[str, int, int]] = []
+        pool = Pool(pool_nbytes)
+        self.empty = pool.empty if xp is np else xp.empty
+        self._codes = (
+            self._new, self._put, self._view, self._write, self._export, self._import, self._free, self._program,
+            self._run, self._seed, self._gather, self._scatter, self._sync,
+        )  # fmt: skip
+
+    def run(self, tasks, message: int, segment: int, exports: list, arrived=None, reraise=False) -> list[Failure]:
+        """Run tasks in order; exported values go into `exports`, and `arrived` is the value for an IMPORT.
+
+        A task that fails marks what it would have written; the failures are returned, the later tasks run on.
+        """
+        failures: list[Failure] = []
+        self._exports, self._arrived = exports, arrived
+        call = self._traced if self.trace else self._call
+        for index, task in enumerate(tasks):
+            try:
+                call(task)
+            except _Failed as earlier:
+                self._mark(task, earlier.failure)
+            except Exception as error:
+                if reraise:
+                    raise
+                failures.append(self._fail(task, error, message, (segment, index)))
+        return failures
+
+    def _call(self, task) -> None:
+        op = task[0]
+        if op.__class__ is int:
+            self._codes[op](*task[1:])
+            return
+        outs, ins = task[1], task[2]
+        arrays = self.arrays
+        if len(task) == 4:
+            for out, (shape, dtype) in zip(outs, task[3], strict=True):
+                arrays[out] = self.empty(shape, dtype)
+        if self.failed:
+            self._check(ins, outs)
+        if op.simple:
+            if len(ins) == 1:
+                op.forward(self.xp, arrays[ins[0]], out=arrays[outs[0]])
+            else:
+                op.forward(self.xp, *[arrays[i] for i in ins], out=arrays[outs[0]])
+        else:
+            self._prepare(op, [arrays[i] for i in ins], [arrays[i] for i in outs])()
+
+    def _prepare(self, op, ins, outs):
+        extras = {"is_train": False, "rng": self.rng}
+        shapes = dict(zip(op.inputs() + op.aux(), (a.shape for a in ins), strict=True))
+        shapes.update(zip(op.outputs(), (a.shape for a in outs), strict=True))
+        dtype = (ins or outs)[0].dtype
+        for name, (shape, kind) in op.scratch(shapes, dtype).items():
+            extras[name] = self.empty(shape, kind)
+        return op.prepare(self.xp, ins, outs, **extras)
+
+    def _traced(self, task) -> None:
+        start = time.time_ns()
+        try:
+            self._call(task)
+        finally:
+            self.events.append((describe(task), start, time.time_ns()))
+
+    # ---- failures ----
+
+    def _check(self, ins, outs) -> None:
+        """Raise if an input holds a failure; a whole overwrite heals an output."""
+        for i in ins:
+            self._reads(i)
+        for out in outs:
+            self._heal(out)
+
+    def _heal(self, array: int) -> None:
+        if array in self.arrays and array not in self.storage:
+            self.failed.pop(array, None)
+        elif array not in self.arrays:
+            self._reads(array)
+
+    def _reads(self, array: int) -> np.ndarray:
+        failure = self.failed.get(self._storage_of(array)) if self.failed else None
+        if failure is not None:
+            raise _Failed(failure)
+        return self.arrays[array]
+
+    def _storage_of(self, array: int) -> int:
+        return self.storage.get(array, array)
+
+    def _mark(self, task, failure: Failure) -> None:
+        for out in self._writes(task):
+            self.failed[self._storage_of(out)] = failure
+
+    def _fail(self, task, error: Exception, message: int, position) -> Failure:
+        shapes = ", ".join(str(self.arrays[i].shape) for i in _read_ids(task) if i in self.arrays)
+        words = f"{describe(task)} on {self.name}" + (f" with inputs {shapes}" if shapes else "")
+        last = traceback.format_exception_only(error)[-1].strip()
+        failure = Failure(self.name, message, position, f"{words}: {last}", _portable(error))
+        self._mark(task, failure)
+        return failure
+
+    def _writes(self, task) -> tuple[int, ...]:
+        code = task[0]
+        if code.__class__ is not int:
+            return task[1]
+        if code == RUN:
+            program = self.programs.get(task[1])
+            return tuple(program.writes(task[2])) if program is not None else ()
+        return (task[1],) if code in (NEW, PUT, VIEW, WRITE, IMPORT, GATHER, SCATTER) else ()
+
+    # ---- the coded tasks ----
+
+    def _new(self, array, shape, dtype):
+        self.arrays[array] = self.empty(shape, dtype)
+
+    def _put(self, array, value):
+        if self.xp is np and value.flags.owndata and value.flags.writeable:
+            self.arrays[array] = value
+        else:
+            self._new(array, value.shape, value.dtype)
+            self._fill(self.arrays[array], value)
+
+    def _view(self, array, base, shape, strides, offset):
+        self.storage[array] = base
+        memory = self.arrays[base]
+        if self.xp is np:
+            self.arrays[array] = np.ndarray(shape, memory.dtype, memory, offset, strides)
+        else:
+            self.arrays[array] = self.xp.ndarray(shape, memory.dtype, memory.data + offset, strides)
+
+    def _write(self, array, value, region):
+        if region is None and self.failed:
+            self._heal(array)
+        target = self.arrays[array]
+        self._fill(target if region is None else target[region], value)
+
+    def _fill(self, target, value):
+        if self.xp is np:
+            np.copyto(target, value, casting="unsafe")
+        else:
+            target[...] = self.xp.asarray(value)
+
+    def _export(self, array, slot):
+        try:
+            value = self._reads(array)
+            self._exports[slot] = value.copy() if self.xp is np else self.xp.asnumpy(value)
+        except _Failed as failed:
+            self._exports[slot] = failed.failure
+
+    def _import(self, array):
+        if isinstance(self._arrived, Failure):
+            raise _Failed(self._arrived)
+        self._heal(array)
+        self._fill(self.arrays[array], self._arrived)
+
+    def _free(self, *arrays):
+        for array in arrays:
+            self.arrays.pop(array, None)
+            self.storage.pop(array, None)
+            self.failed.pop(array, None)
+            self.programs.pop(array, None)
+
+    def _program(self, number, program):
+        self.programs[number] = PreparedProgram(program, self.xp, self.arrays.__getitem__, self.rng, self.empty)
+
+    def _run(self, number, phase, is_train):
+        program = self.programs[number]
+        if self.failed:
+            self._check(program.reads(phase), program.writes(phase))
+        program.run(phase, is_train, self.events if self.trace else None)
+
+    def _seed(self, number):
+        self.rng.bit_generator.state = np.random.default_rng(number).bit_generator.state
+
+    def _gather(self, array, source, index):
+        self.arrays[array][...] = self._reads(source)[index]
+
+    def _scatter(self, array, index, source):
+        value = self._reads(source)
+        self.arrays[array][index] = value
+
+    def _sync(self, array, slot):
+        try:
+            self._reads(array)
+        except _Failed as failed:
+            self._exports[slot] = failed.failure
+
+
+class _Failed(Exception):
+    """An input holds an earlier failure."""
+
+    def __init__(self, failure: Failure):
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+def describe(task) -> str:
+    """A task in a word or two, for traces and errors."""
+    code = task[0]
+    if code.__class__ is not int:
+        return code.name
+    return f"program {task[2]}" if code == RUN else NAMES[code]
+
+
+def _read_ids(task) -> tuple[int, ...]:
+    if task[0].__class__ is not int:
+        return task[2]
+    return (task[2],) if task[0] == GATHER else (task[3],) if task[0] == SCATTER else ()
+
+
+def _portable(error: Exception) -> Exception | None:
+    """The error if it survives a pickle, so that it can be the cause of what the user sees."""
+    import pickle
+
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return None

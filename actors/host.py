@@ -1,0 +1,146 @@
+"""Feeds a DeviceRunner: takes messages in, orders their segments with the tracker, runs what may run on one thread.
+
+The same class serves this process's `cpu(0)` and every device actor. A segment that awaits a value from another device
+does not hold up later segments that have nothing to do with it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+
+from raymx.actors.device import DeviceRunner
+from raymx.engine.segment import Failure, Report, Segment
+from raymx.engine.tracker import Tracker
+
+
+class Message:
+    """One message under way; `answer` gets `(Report, exported values)` when its last segment has run."""
+
+    def __init__(self, number: int, segments: Sequence[Segment], exports: int):
+        self.number, self.segments = number, segments
+        self.remaining = len(segments)
+        self.failures: list[Failure] = []
+        self.exports: list = [None] * exports
+        self.answer: Future = Future()
+
+
+class _Job:
+    """One segment: runs when the tracker grants it and, if it awaits a value, when that has arrived."""
+
+    __slots__ = ("message", "index", "missing", "arrived")
+
+    def __init__(self, message: Message, index: int, awaits: bool):
+        self.message, self.index = message, index
+        self.missing = 1 + awaits
+        self.arrived = None
+
+
+class DeviceHost:
+    """`resolve(ref, callback)` calls `callback(value or Failure)` once, from any thread, when the value is here."""
+
+    def __init__(self, runner: DeviceRunner, resolve: Callable, check: bool = False, start: Callable | None = None):
+        self.runner = runner
+        self._resolve = resolve
+        self._tracker = Tracker(check)
+        self._lock = threading.Lock()  # guards the tracker, the jobs' counts and what follows
+        self._next = 0  # number of the message that is taken in next
+        self._early: dict[int, Message] = {}  # messages that overtook an earlier one
+        self._delivered: dict[int, object] = {}  # token → value that came before its message
+        self._expected: dict[int, Callable] = {}  # token → whom to tell
+        self._ready: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._start = start
+        self._thread = threading.Thread(target=self._work, name=f"raymx {runner.name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, number: int, segments: Sequence[Segment], exports: int = 0) -> Future:
+        """Take message `number` in; messages run as if they had come in order. Returns at once."""
+        message = Message(number, segments, exports)
+        with self._lock:
+            self._early[number] = message
+            waiting = []
+            while self._next in self._early:
+                waiting += self._take_in(self._early.pop(self._next))
+                self._next += 1
+        for job, awaits in waiting:
+            self._await(awaits, lambda value, job=job: self._arrive(job, value))
+        return message.answer
+
+    def deliver(self, token: int, value) -> None:
+        """A value that a segment awaits by token is here."""
+        with self._lock:
+            callback = self._expected.pop(token, None)
+            if callback is None:
+                self._delivered[token] = value
+        if callback is not None:
+            callback(value)
+
+    def close(self) -> None:
+        """End the thread once it has run what it can."""
+        self._ready.put(None)
+        self._thread.join(timeout=5)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any segment has not run yet."""
+        return len(self._tracker) > 0
+
+    def _take_in(self, message: Message):
+        waiting = []
+        if not message.segments:
+            message.answer.set_result((Report([], []), message.exports))
+        for index, segment in enumerate(message.segments):
+            job = _Job(message, index, segment.awaits is not None)
+            if segment.awaits is not None:
+                waiting.append((job, segment.awaits))
+            if self._tracker.add(job, segment.reads, segment.writes):
+                self._grant(job)
+        return waiting
+
+    def _grant(self, job: _Job) -> None:
+        job.missing -= 1
+        if job.missing == 0:
+            self._ready.put(job)
+
+    def _await(self, awaits, callback) -> None:
+        if not isinstance(awaits, int):
+            self._resolve(awaits, callback)
+            return
+        with self._lock:
+            if awaits not in self._delivered:
+                self._expected[awaits] = callback
+                return
+            value = self._delivered.pop(awaits)
+        callback(value)
+
+    def _arrive(self, job: _Job, value) -> None:
+        job.arrived = value
+        with self._lock:
+            self._grant(job)
+
+    def _work(self) -> None:
+        if self._start is not None:
+            self._start()
+        with np.errstate(all="ignore"):
+            while (job := self._ready.get()) is not None:
+                try:
+                    self._run(job)
+                except BaseException as error:  # a fault of raymx itself: whoever waits must hear of it
+                    job.message.answer.set_exception(error)
+                del job
+
+    def _run(self, job: _Job) -> None:
+        message = job.message
+        tasks = message.segments[job.index].tasks
+        message.failures += self.runner.run(tasks, message.number, job.index, message.exports, job.arrived)
+        with self._lock:
+            for granted in self._tracker.done(job):
+                self._grant(granted)
+        message.remaining -= 1
+        if message.remaining == 0:
+            events, self.runner.events = self.runner.events, []
+            message.answer.set_result((Report(message.failures, events), message.exports))

@@ -1,0 +1,72 @@
+"""The one file that turns the plain classes of this package into Ray actors."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ray
+
+from raymx import config
+from raymx.actors.device import DeviceRunner
+from raymx.actors.host import DeviceHost
+from raymx.actors.transfer import resolve, unpack
+from raymx.ops import backend
+
+CONCURRENT_MESSAGES = 64  # a message that awaits another device holds a thread; the driver bounds what is in flight
+
+
+class DeviceActor:
+    """One device of the cluster. `settings` are the driver's configuration switches; `threads` is for CPU devices."""
+
+    def __init__(self, name: str, kind: str, settings: dict[str, Any], threads: int):
+        config.set(**settings)
+        if kind == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        _full_priority()
+        trace, pool_nbytes = bool(settings["trace"]), int(settings["pool_mb"]) << 20
+        runner = DeviceRunner(name, backend.array_module(kind), pool_nbytes, trace)
+        self._host = DeviceHost(runner, resolve, settings["check"], lambda: backend.use_threads(threads))
+
+    def run(self, number: int, data: bytes, buffers, refs, exports: int):
+        """Run a packed message and wait for it: `(Report, *exported values)`, or the Report alone."""
+        report, values = self._host.submit(number, unpack(data, buffers, refs), exports).result()
+        return (report, *values) if exports else report
+
+    def deliver(self, token: int, value) -> None:
+        """A value that the driver's process promised under `token`."""
+        self._host.deliver(token, value)
+
+    def describe(self) -> dict[str, Any]:
+        """Process id, node and niceness; also the sign of life."""
+        return {
+            "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
+            "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+        }
+
+    def watch(self) -> None:
+        """Never returns: the call fails the moment that this process is gone."""
+        import threading
+
+        threading.Event().wait()
+
+
+def _full_priority() -> None:
+    """Ray starts workers at niceness 15; take normal priority where the system allows it."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    except PermissionError:
+        pass
+
+
+def start_device(name: str, kind: str, settings: dict[str, Any], threads: int, **options):
+    """Start a device actor with the given Ray options; returns its handle at once."""
+    remote = ray.remote(
+        max_concurrency=CONCURRENT_MESSAGES,
+        concurrency_groups={"control": 2, "watch": 1},
+        max_restarts=0,
+        max_task_retries=0,
+        **options,
+    )
+    return remote(DeviceActor).remote(name, kind, settings, threads)

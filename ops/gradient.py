@@ -1,0 +1,72 @@
+"""The gradient of an operator as an operator of its own, so that graphs, plans and runners know one kind of step."""
+
+from __future__ import annotations
+
+from raymx.ops.op import Op
+
+_interned: dict[tuple[Op, tuple[str, ...]], Gradient] = {}
+
+
+class Gradient(Op):
+    """Runs `op.backward` for the inputs in `wants`.
+
+    inputs: `g` (or `g0`, `g1`, … for the visible outputs of an operator that takes `gs`), left out if `op` ignores head
+    gradients; then `op.backward_needs()`. outputs: `d_<name>` for each of `wants`.
+    """
+
+    direction = "backward"
+
+    def __init__(self, op: Op, wants: tuple[str, ...]):
+        self.op, self.wants, self.name = op, wants, op.name  # the name under which kernels and errors know it
+        self.attrs, self.declared, self.heavy = op.attrs, op.declared, op.heavy
+        self.forward_names = op.backward_names
+        self._inputs = self._heads() + op.backward_needs()
+        self._outputs = tuple(f"d_{w}" for w in wants)
+        self.inplace = tuple((i, o) for i, o in op.inplace_backward if i in self._inputs and o in self._outputs)
+        self.extras = tuple(n for n in op.backward_names.keywords if not n.startswith("d_"))
+        self.simple = False
+
+    def _heads(self) -> tuple[str, ...]:
+        if not self.op.needs_head_gradient():
+            return ()
+        if self.op.backward_names.takes("g"):
+            return ("g",)
+        return tuple(f"g{i}" for i in range(self.op.visible_outputs()))
+
+    def inputs(self):
+        return self._inputs
+
+    def outputs(self):
+        return self._outputs
+
+    def infer_shape(self, **known):
+        """Each gradient has its input's shape, where that input is among the operator's needs."""
+        return {f"d_{w}": known[w] for w in self.wants if w in known}
+
+    def scratch(self, shapes, dtype):
+        """`shapes` by the names of the differentiated operator: its inputs, aux states and outputs."""
+        return self.op.scratch(shapes, dtype)
+
+    def forward(self, xp, *args, **destinations):
+        if self.forward_names.takes("gs"):
+            n = self.op.visible_outputs()
+            args = (args[:n], *args[n:])
+        elif self.forward_names.takes("g") and self._inputs[:1] != ("g",):
+            args = (None, *args)
+        self.op.backward(xp, *args, **destinations)
+
+    def __repr__(self):
+        return f"gradient_of({self.op!r}, {', '.join(self.wants)})"
+
+    def __reduce__(self):
+        return gradient_of, (self.op, self.wants)
+
+
+def gradient_of(op: Op, wants: tuple[str, ...]) -> Gradient:
+    """The operator that computes `op`'s gradients for the inputs in `wants`. Equal ones are one object.
+
+    Every name in `wants` must have a gradient (`op.has_gradient(name)`)."""
+    key = op, wants
+    if key not in _interned:
+        _interned[key] = Gradient(op, wants)
+    return _interned[key]

@@ -1,0 +1,62 @@
+"""The engine: lanes by device, waiting for all of them, and failures found wherever they began."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+
+from raymx import config
+from raymx.engine.recorder import Flusher, Lane, Transport
+from raymx.engine.segment import Failure
+from raymx.errors import MXNetError
+
+
+class Engine:
+    """Variables are integers. Each device has one lane; program order holds within it, and across lanes through the
+    values that one exports and another awaits: together, results equal those of running every push one by one."""
+
+    def __init__(self, lane_type: type[Lane]):
+        self._lane_type = lane_type
+        self.lanes: dict[str, Lane] = {}
+        self.new_variable: Callable[[], int] = itertools.count(1).__next__
+        self._flusher = Flusher(lambda: list(self.lanes.values()), config.get("flush_ms") / 1e3)
+        self._lock = threading.RLock()
+
+    def lane(self, name: str, connect: Callable[[], Transport]) -> Lane:
+        """The lane of a device; the first call for a name connects it."""
+        lane = self.lanes.get(name)
+        if lane is None:
+            with self._lock:
+                lane = self.lanes.get(name)
+                if lane is None:
+                    lane = self.lanes[name] = self._lane_type(name, connect(), self)
+        return lane
+
+    def wait_all(self) -> None:
+        """Wait for everything pushed so far on every device; raise the first failure that was not raised yet."""
+        lanes = list(self.lanes.values())
+        for lane in lanes:
+            lane.wait()
+        for lane in lanes:
+            lane.raise_failure()
+
+    def explain(self, failure: Failure) -> MXNetError:
+        """The error to raise for a failure that was met in the place of a value."""
+        lane = self.lanes.get(failure.device)
+        if lane is None or failure.message < 0:
+            return failure.cause if isinstance(failure.cause, MXNetError) else MXNetError(failure.text)
+        return lane.explain(failure)
+
+    def close(self) -> None:
+        """End all devices. What is recorded and not sent is dropped."""
+        lanes, self.lanes = list(self.lanes.values()), {}
+        for lane in lanes:
+            lane.close()
+
+    @property
+    def asleep(self) -> bool:
+        return self._flusher.asleep
+
+    def wake(self) -> None:
+        self._flusher.wake()

@@ -1,0 +1,38 @@
+"""What travels from the recorder to a device: segments of tasks, the unit that the tracker orders."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Segment(NamedTuple):
+    """Tasks that run in order, with the union of what they read and write.
+
+    `awaits` is None, or what has to arrive from another device before the only task of the segment can run.
+    """
+
+    tasks: list[Any]
+    reads: frozenset[int]
+    writes: frozenset[int]
+    awaits: Any = None
+
+
+class Failure(NamedTuple):
+    """A task that failed on its device. It stands in the place of every array that the task would have written and
+    travels with their values; `device`, `message` and `position` find the user's line on the recorder's side."""
+
+    device: str
+    message: int  # number of the message on its device
+    position: tuple[int, int]  # segment in the message, task in the segment
+    text: str  # operator, shapes and cause in words
+    cause: BaseException | None
+
+
+class Report(NamedTuple):
+    """A device's answer to one message."""
+
+    failures: list[Failure]
+    events: list[tuple[str, int, int]]  # (task, start, end) for the trace
+
+
+EMPTY = Report([], [])

@@ -1,0 +1,748 @@
+"""NDArray: an array on a device. Operations return at once; reading a value waits for it.
+
+An array is a handle: the elements live on its device under an id, and whatever must be ordered carries its storage's
+tag. Views (`x[a:b]`, `x.reshape(…)`) share memory and tag with the array that they were made from. This file is long
+because it is the class that users hold; indexing, NumPy's protocols and the operator functions have files of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import operator as python_operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from raymx import indexing, interop, runtime
+from raymx.actors.device import EXPORT, GATHER, IMPORT, NEW, PUT, SCATTER, SYNC, VIEW, WRITE
+from raymx.context import Context, current_context
+from raymx.engine.segment import Failure
+from raymx.errors import ContextError, DTypeError, MXNetError, ShapeError
+from raymx.ops.infer import infer_call
+from raymx.ops.op import Op, make
+from raymx.ops.params import DTYPES, Shape, as_dtype
+
+_FLOAT32 = np.dtype("float32")
+_SCALARS = (int, float, bool, np.number, np.bool_)
+_new_id = runtime.engine.new_variable
+
+
+class NDArray:
+    """An array of `shape` and `dtype` on `context`. Create it with `mx.nd.array`, `zeros`, `ones`, `full` or `empty`.
+
+    Arithmetic broadcasts as in NumPy; both arrays must lie on one device and have one dtype. `writable` False makes the
+    handle refuse every change. Errors of work that runs later are raised by the next `asnumpy`, `wait_to_read` or
+    `waitall`.
+    """
+
+    __slots__ = ("_id", "_var", "_lane", "_ids", "_vars", "_root", "_strides", "_offset", "shape", "dtype", "context",
+                 "writable", "__weakref__")  # fmt: skip
+
+    def __init__(self, lane, context: Context, shape: Shape, dtype: np.dtype, root: NDArray | None = None,
+                 strides: tuple[int, ...] | None = None, offset: int = 0):  # fmt: skip
+        self._id = array = _new_id()
+        self._var = root._var if root is not None else array
+        self._ids, self._vars = (array,), (self._var,)
+        self._lane, self.context, self.shape, self.dtype = lane, context, shape, dtype
+        self._root = root  # the array whose memory a view shows; held so that it outlives its views
+        self._strides = strides  # in bytes; None = contiguous
+        self._offset = offset  # in bytes from the start of the root's memory
+        self.writable = True
+
+    def __del__(self):
+        try:
+            self._lane.free(self._id, self._var)
+        except AttributeError:
+            pass  # half-made, or the interpreter is ending
+
+    # ---- what it is ----
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.size * self.dtype.itemsize
+
+    ctx = property(lambda self: self.context, doc="The same as `context`.")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        return f"\n{self.asnumpy()}\n<NDArray {size} @{self.context}>"
+
+    # ---- reading: these wait ----
+
+    def asnumpy(self) -> np.ndarray:
+        """A copy of the elements as a NumPy array; waits for them. Raises what made them fail, DeviceLostError if the
+        device is gone, DeviceTimeoutError past the deadline."""
+        return self._fetch().result()
+
+    def _fetch(self) -> HostValue:
+        """The elements as they are now, on their way to this process; later writes do not change them."""
+        return fetch([self])[0]
+
+    def asscalar(self):
+        """The only element as a Python number. Raises ValueError for several elements."""
+        if self.size != 1:
+            raise ValueError(f"asscalar: the array must have one element, got shape {self.shape}.")
+        return self.asnumpy().reshape(-1)[0]
+
+    def item(self):
+        """The only element as a Python number."""
+        return self.asscalar().item()
+
+    def wait_to_read(self) -> None:
+        """Wait until earlier writes are done; raise what made them fail."""
+        handle = self._lane.push_exports([lambda slot: (SYNC, self._id, slot)], [self._vars])[0]
+        failure = self._lane.fetch(handle)
+        if failure is not None:
+            raise runtime.engine.explain(failure)
+
+    wait_to_write = wait_to_read
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"the truth of an array of shape {self.shape} is ambiguous; compare with .asnumpy().any() or .all()."
+            )
+        return bool(self.asscalar())
+
+    def __float__(self) -> float:
+        return float(self.asscalar())
+
+    def __int__(self) -> int:
+        return int(self.asscalar())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only an integer array can be an index, got {self.dtype}.")
+        return int(self.asscalar())
+
+    def __iter__(self):
+        return (self[i] for i in range(self.shape[0]))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("an NDArray cannot become a NumPy array without a copy; use np.asarray(x) or x.asnumpy().")
+        value = self.asnumpy()
+        return value if dtype is None else value.astype(dtype, copy=False)
+
+    __array_ufunc__ = interop.array_ufunc
+    __array_function__ = interop.array_function
+
+    def __dlpack__(self, **options):
+        return self.asnumpy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    # ---- copies ----
+
+    def copyto(self, other: NDArray | Context) -> NDArray:
+        """Copy into an array of the same shape, on any device, or into a new one on a context; returns the target."""
+        if isinstance(other, Context):
+            target = empty(self.shape, other, self.dtype)
+        elif isinstance(other, NDArray):
+            target = other
+            if target is self:
+                import warnings
+
+                warnings.warn("copyto: source and target are the same array", RuntimeWarning, stacklevel=2)
+                return self
+            if target.shape != self.shape:
+                raise ShapeError(f"copyto: the target must have shape {self.shape}, got {target.shape}.")
+            target._refuse_read_only()
+        else:
+            raise TypeError(f"copyto: the target must be an NDArray or a Context, got {type(other).__name__}.")
+        target._take(self)
+        return target
+
+    def copy(self) -> NDArray:
+        """A new array with the same elements on the same device."""
+        return self.copyto(self.context)
+
+    def as_in_context(self, context: Context) -> NDArray:
+        """This array if it lies on `context`, else a copy there."""
+        return self if self.context == context else self.copyto(context)
+
+    as_in_ctx = as_in_context
+
+    def astype(self, dtype, copy: bool = True) -> NDArray:
+        """A new array with the elements converted; itself if `copy` is False and the dtype is right already."""
+        dtype = _dtype(dtype)
+        if not copy and dtype == self.dtype:
+            return self
+        target = empty(self.shape, self.context, dtype)
+        target._take(self)
+        return target
+
+    def __copy__(self) -> NDArray:
+        return self.copy()
+
+    def __deepcopy__(self, memo) -> NDArray:
+        return self.copy()
+
+    def __reduce__(self):
+        from raymx import params
+
+        state = params.dump_array(self.asnumpy())
+        return _unpickle, (state, self.context.device_type, self.context.device_id, self.writable)
+
+    def _take(self, source: NDArray) -> None:
+        """Write `source`, of a shape that broadcasts, converted to this dtype, from any device."""
+        if source._lane is self._lane:
+            if source._id != self._id:
+                self._lane.push((SCATTER, self._id, ..., source._id), source._vars, self._vars)
+            return
+        handle = source._lane.push_exports([lambda slot: (EXPORT, source._id, slot)], [source._vars])[0]
+        self._lane.push_arrival((IMPORT, self._id), self._vars, handle)
+
+    # ---- views and shapes ----
+
+    def reshape(self, *shape, **options) -> NDArray:
+        """The same memory in another shape; -1 infers one dimension, 0 keeps the one at its place (also -2, -3, -4)."""
+        wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        wanted = tuple(options.pop("shape", wanted))
+        op = make("Reshape", shape=wanted, **options)
+        new_shape = infer_call(op, (self.shape,), (self.dtype,))[0][0]
+        if self._strides is None:
+            return self._view(new_shape, None, 0)
+        window = indexing.reshape(self.shape, self._strides, self.dtype, new_shape)
+        if window is None:
+            return self.copy().reshape(new_shape)
+        return self._view(new_shape, window.strides, 0)
+
+    def broadcast_to(self, shape) -> NDArray:
+        """A copy with axes of size 1 stretched."""
+        return invoke(make("broadcast_to", shape=tuple(shape)), (self,))
+
+    def transpose(self, *axes) -> NDArray:
+        """A copy with the axes in another order, by default reversed."""
+        axes = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
+        return invoke(make("transpose", axes=tuple(axes)), (self,))
+
+    def flatten(self) -> NDArray:
+        """The same memory as (first axis, everything else)."""
+        return self.reshape((self.shape[0], -1))
+
+    @property
+    def T(self) -> NDArray:
+        """The transpose (a copy)."""
+        return self.transpose()
+
+    def _view(self, shape: Shape, strides: tuple[int, ...] | None, offset: int) -> NDArray:
+        root = self._root or self
+        if strides is not None and strides == indexing.contiguous_strides(shape, self.dtype.itemsize):
+            strides = None
+        view = NDArray(self._lane, self.context, shape, self.dtype, root, strides, self._offset + offset)
+        full = strides or indexing.contiguous_strides(shape, self.dtype.itemsize)
+        self._lane.push((VIEW, view._id, root._id, shape, full, view._offset), (), view._vars)
+        view.writable = self.writable
+        return view
+
+    def _resolve(self, key):
+        strides = self._strides or indexing.contiguous_strides(self.shape, self.dtype.itemsize)
+        if isinstance(key, tuple):
+            key = tuple(_host_index(k) for k in key)
+        else:
+            key = _host_index(key)
+        return indexing.resolve(key, self.shape, strides, self.dtype)
+
+    def __getitem__(self, key) -> NDArray:
+        """A view for integers, slices, `...` and None; a copy for integer arrays and boolean masks. `x[:]` is x."""
+        if key is Ellipsis or (isinstance(key, slice) and key == slice(None)):
+            return self
+        found = self._resolve(key)
+        if isinstance(found, indexing.Window):
+            return self._view(found.shape, found.strides, found.offset)
+        out = NDArray(self._lane, self.context, found.shape, self.dtype)
+        self._lane.push((NEW, out._id, found.shape, self.dtype), (), out._vars)
+        self._lane.push((GATHER, out._id, self._id, found.index), self._vars, out._vars)
+        return out
+
+    def __setitem__(self, key, value) -> None:
+        """Write a number, an array of any device, or anything NumPy takes, broadcast to the region."""
+        self._refuse_read_only()
+        if key is Ellipsis or (isinstance(key, slice) and key == slice(None)):
+            self._assign(value)
+            return
+        found = self._resolve(key)
+        if isinstance(found, indexing.Window):
+            self._view(found.shape, found.strides, found.offset)._assign(value)
+            return
+        source = value if isinstance(value, NDArray) else array(value, self.context, self.dtype)
+        source = source.as_in_context(self.context)
+        _fits(source.shape, found.shape, "assignment")
+        self._lane.push((SCATTER, self._id, found.index, source._id), source._vars, self._vars)
+
+    def _assign(self, value) -> None:
+        if isinstance(value, _SCALARS):
+            self._lane.push((_set_value(value), self._ids, ()), (), self._vars)
+        elif isinstance(value, NDArray):
+            _fits(value.shape, self.shape, "assignment")
+            value = value if value._lane is self._lane or value.shape == self.shape else value.broadcast_to(self.shape)
+            if self.context == value.context and value._var == self._var and value._id != self._id:
+                value = value.copy()  # overlapping windows on one memory
+            self._take(value)
+        else:
+            host = np.array(value, dtype=self.dtype)
+            _fits(host.shape, self.shape, "assignment")
+            self._lane.push((WRITE, self._id, host, None), (), self._vars, nbytes=host.nbytes)
+
+    def _sync_copyfrom(self, source) -> None:
+        self._refuse_read_only()
+        self._assign(np.asarray(source))
+
+    def _refuse_read_only(self) -> None:
+        if not self.writable:
+            raise ValueError("this array is read-only (writable is False); copy() it to get one that can be changed.")
+
+    # ---- functions as methods ----
+
+    def sum(self, axis=None, keepdims=False) -> NDArray:
+        """Sum over `axis` (all axes: shape (1,))."""
+        return invoke(make("sum", axis=axis, keepdims=keepdims), (self,))
+
+    def mean(self, axis=None, keepdims=False) -> NDArray:
+        """Mean over `axis` (all axes: shape (1,))."""
+        return invoke(make("mean", axis=axis, keepdims=keepdims), (self,))
+
+    def max(self, axis=None, keepdims=False) -> NDArray:
+        """Largest element over `axis`."""
+        return invoke(make("max", axis=axis, keepdims=keepdims), (self,))
+
+    def min(self, axis=None, keepdims=False) -> NDArray:
+        """Smallest element over `axis`."""
+        return invoke(make("min", axis=axis, keepdims=keepdims), (self,))
+
+    def norm(self) -> NDArray:
+        """Euclidean norm of all elements, shape (1,)."""
+        return invoke(make("norm"), (self,))
+
+    def dot(self, other: NDArray) -> NDArray:
+        """Matrix product."""
+        return invoke(make("dot"), (self, other))
+
+    def abs(self) -> NDArray:
+        """Elementwise magnitude."""
+        return invoke(make("abs"), (self,))
+
+    def clip(self, a_min, a_max) -> NDArray:
+        """Elements held between two bounds."""
+        return invoke(make("clip", a_min=a_min, a_max=a_max), (self,))
+
+    def __neg__(self) -> NDArray:
+        return invoke(make("negative"), (self,))
+
+    def __pos__(self) -> NDArray:
+        return self.copy()
+
+    def __abs__(self) -> NDArray:
+        return self.abs()
+
+    def __matmul__(self, other) -> NDArray:
+        return self.dot(other)
+
+    __hash__ = object.__hash__
+
+
+# ---- running operators ----
+
+
+def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None = None):
+    """Run an operator on arrays of one device; into `out` if given. Returns an NDArray, or a list for several outputs.
+
+    Raises ContextError, ShapeError, DTypeError where the call stands.
+    """
+    expected = op.inputs() + op.aux()
+    if len(inputs) != len(expected):
+        raise MXNetError(f"{op.name} takes {len(expected)} arrays ({', '.join(expected)}), got {len(inputs)}.")
+    if inputs:
+        first = inputs[0]
+        lane, context = first._lane, first.context
+        for name, each in zip(expected, inputs, strict=True):
+            if each._lane is not lane:
+                raise _two_devices(op.name, expected[0], context, name, each.context)
+    else:
+        context = out.context if isinstance(out, NDArray) else context or current_context()
+        lane = context.lane
+    inferred = infer_call(op, tuple(x.shape for x in inputs), tuple(x.dtype for x in inputs)) if not _free(op) else None
+    given = [] if out is None else list(out) if isinstance(out, (list, tuple)) else [out]
+    if inferred is None:
+        inferred = tuple((x.shape, x.dtype) for x in given)
+    outputs, new = _destinations(op, inferred, given, lane, context)
+    reads = tuple(x._var for x in inputs)
+    writes = tuple(x._var for x in outputs)
+    if op.aux():
+        writes += tuple(x._var for x in inputs[len(op.inputs()):])
+    if op.random():
+        writes += (lane.rng_var,)
+    if new:
+        for x in outputs:
+            if x._id in new:
+                lane.push((NEW, x._id, x.shape, x.dtype), (), x._vars)
+    lane.push((op, tuple(x._id for x in outputs), tuple(x._id for x in inputs)), reads, writes, op.heavy)
+    visible = outputs[: op.visible_outputs()]
+    return visible[0] if len(visible) == 1 else visible
+
+
+def _free(op: Op) -> bool:
+    """Whether the operator has no say in its output's shape: it fills what it is given."""
+    return op.name == "_set_value"
+
+
+def _destinations(op, inferred, given, lane, context):
+    outputs, new = [], set()
+    for position, (shape, dtype) in enumerate(inferred):
+        if position >= len(given):
+            fresh = NDArray(lane, context, shape, dtype)
+            new.add(fresh._id)
+            outputs.append(fresh)
+            continue
+        target = given[position]
+        if not isinstance(target, NDArray):
+            raise TypeError(f"{op.name}: out must be an NDArray, got {type(target).__name__}.")
+        target._refuse_read_only()
+        if target._lane is not lane:
+            raise _two_devices(op.name, "the inputs", context, "out", target.context)
+        if target.shape != shape:
+            raise ShapeError(f"{op.name}: out must have shape {shape}, got {target.shape}.")
+        if target.dtype != dtype:
+            raise DTypeError(f"{op.name}: out must be {dtype}, got {target.dtype}.")
+        outputs.append(target)
+    return outputs, new
+
+
+def _two_devices(op: str, a: str, where, b: str, elsewhere) -> ContextError:
+    return ContextError(
+        f"{op}: {a} on {where} and {b} on {elsewhere}; move one with as_in_context({where}) or copyto."
+    )
+
+
+def _binary(equal: str, broadcast: str, scalar: str):
+    """The method for `array (op) other`; equal shapes and numbers take the short way."""
+    scalar_ops: dict[Any, Op] = {}
+
+    def method(self: NDArray, other) -> NDArray:
+        kind = other.__class__
+        if kind is NDArray and other.shape == self.shape and other.dtype == self.dtype and other._lane is self._lane:
+            ins, reads, op = (self._id, other._id), (self._var, other._var), _named(equal)
+        elif kind is float or kind is int:
+            op = scalar_ops.get((kind, other)) or _scalar_op(scalar_ops, scalar, other)
+            ins, reads = self._ids, self._vars
+        else:
+            other = _operand(self, other)
+            if other is NotImplemented:
+                return NotImplemented
+            if not isinstance(other, NDArray):
+                return method(self, other)
+            return invoke(_named(equal if other.shape == self.shape else broadcast), (self, other))
+        lane = self._lane
+        out = NDArray(lane, self.context, self.shape, self.dtype)
+        lane.push((op, out._ids, ins, ((self.shape, self.dtype),)), reads, out._vars)
+        return out
+
+    return method
+
+
+def _inplace(equal: str, broadcast: str, scalar: str):
+    """The method for `array (op)= other`."""
+    scalar_ops: dict[Any, Op] = {}
+
+    def method(self: NDArray, other) -> NDArray:
+        if not self.writable:
+            self._refuse_read_only()
+        kind = other.__class__
+        if kind is float or kind is int:
+            op = scalar_ops.get((kind, other)) or _scalar_op(scalar_ops, scalar, other)
+            self._lane.push((op, self._ids, self._ids), self._vars, self._vars)
+            return self
+        other = _operand(self, other)
+        if other is NotImplemented:
+            return NotImplemented
+        if not isinstance(other, NDArray):
+            return method(self, other)
+        _fits(other.shape, self.shape, f"{equal} in place")
+        if other._var == self._var and other._id != self._id:
+            other = other.copy()  # overlapping windows on one memory
+        invoke(_named(equal if other.shape == self.shape else broadcast), (self, other), out=self)
+        return self
+
+    return method
+
+
+def _scalar_method(scalar: str):
+    """The method for `number (op) array`."""
+    scalar_ops: dict[Any, Op] = {}
+
+    def method(self: NDArray, other) -> NDArray:
+        if not isinstance(other, _SCALARS):
+            other = _operand(self, other)
+            return NotImplemented if other is NotImplemented else getattr(other, _FORWARD[scalar])(self)
+        return invoke(_scalar_op(scalar_ops, scalar, other), (self,))
+
+    return method
+
+
+_FORWARD = {"_rminus_scalar": "__sub__", "_rdiv_scalar": "__truediv__", "_rpower_scalar": "__pow__",
+            "_rmod_scalar": "__mod__"}  # fmt: skip
+_SCALAR_CACHE = 1024
+_named_ops: dict[str, Op] = {}
+
+
+def _named(name: str) -> Op:
+    op = _named_ops.get(name)
+    if op is None:
+        op = _named_ops[name] = make(name)
+    return op
+
+
+def _scalar_op(cache: dict, name: str, value) -> Op:
+    if len(cache) > _SCALAR_CACHE:
+        cache.clear()
+    value = value.item() if isinstance(value, (np.number, np.bool_)) else value
+    op = cache[value.__class__, value] = make(name, scalar=value)
+    return op
+
+
+def _set_value(value) -> Op:
+    return make("_set_value", src=value.item() if isinstance(value, (np.number, np.bool_)) else value)
+
+
+def _operand(self: NDArray, other):
+    """`other` as something arithmetic takes: an NDArray, a Python number, or NotImplemented."""
+    if isinstance(other, NDArray):
+        return other
+    if isinstance(other, _SCALARS):
+        return other.item() if isinstance(other, (np.number, np.bool_)) else int(other)
+    if isinstance(other, (np.ndarray, list, tuple)):
+        return array(other, self.context, self.dtype)
+    return NotImplemented
+
+
+for _python, _word, _reflected in (
+    ("add", "plus", "_plus_scalar"), ("sub", "minus", "_rminus_scalar"), ("mul", "mul", "_mul_scalar"),
+    ("truediv", "div", "_rdiv_scalar"), ("pow", "power", "_rpower_scalar"), ("mod", "mod", "_rmod_scalar"),
+):  # fmt: skip
+    _names = (f"_{_word}", f"broadcast_{_word}", f"_{_word}_scalar")
+    setattr(NDArray, f"__{_python}__", _binary(*_names))
+    setattr(NDArray, f"__i{_python}__", _inplace(*_names))
+    setattr(NDArray, f"__r{_python}__",
+            _binary(*_names) if _reflected == _names[2] else _scalar_method(_reflected))  # fmt: skip
+for _python, _word in (
+    ("eq", "equal"), ("ne", "not_equal"), ("gt", "greater"), ("ge", "greater_equal"), ("lt", "lesser"),
+    ("le", "lesser_equal"),
+):  # fmt: skip
+    setattr(NDArray, f"__{_python}__", _binary(f"_{_word}", f"broadcast_{_word}", f"_{_word}_scalar"))
+NDArray.__hash__ = object.__hash__  # type: ignore[method-assign]
+
+
+# ---- values on their way to this process ----
+
+
+class HostValue:
+    """Elements of an array as they were when it was fetched."""
+
+    __slots__ = ("_lane", "_handle", "_value")
+
+    def __init__(self, lane, handle):
+        self._lane, self._handle, self._value = lane, handle, None
+
+    def result(self) -> np.ndarray:
+        """The elements; waits for them. Raises what made them fail."""
+        if self._value is None:
+            value = self._lane.fetch(self._handle)
+            if isinstance(value, Failure):
+                raise runtime.engine.explain(value)
+            self._value = value if value.flags.writeable else value.copy()
+            self._handle = None
+        return self._value
+
+
+def fetch(arrays: Sequence[NDArray]) -> list[HostValue]:
+    """The elements of several arrays as they are now, on their way to this process: one message per device."""
+    values: list[HostValue | None] = [None] * len(arrays)
+    by_lane: dict[int, list[int]] = {}
+    for position, each in enumerate(arrays):
+        by_lane.setdefault(id(each._lane), []).append(position)
+    for positions in by_lane.values():
+        lane = arrays[positions[0]]._lane
+        tasks = [lambda slot, x=arrays[p]._id: (EXPORT, x, slot) for p in positions]
+        handles = lane.push_exports(tasks, [arrays[p]._vars for p in positions])
+        for position, handle in zip(positions, handles, strict=True):
+            values[position] = HostValue(lane, handle)
+    return values  # type: ignore[return-value]
+
+
+# ---- making arrays ----
+
+
+def empty(shape, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
+    """A new array with whatever its memory holds. `shape` may be an int. Raises ShapeError for a dimension below 1."""
+    ctx = ctx or current_context()
+    shape, dtype = _shape(shape), _dtype(dtype)
+    out = NDArray(ctx.lane, ctx, shape, dtype)
+    out._lane.push((NEW, out._id, shape, dtype), (), out._vars)
+    return out
+
+
+def full(shape, val, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
+    """A new array with every element `val`."""
+    out = empty(shape, ctx, dtype)
+    out._assign(val)
+    return out
+
+
+def zeros(shape, ctx: Context | None = None, dtype=_FLOAT32, **_) -> NDArray:
+    """A new array of zeros."""
+    return full(shape, 0, ctx, dtype)
+
+
+def ones(shape, ctx: Context | None = None, dtype=_FLOAT32, **_) -> NDArray:
+    """A new array of ones."""
+    return full(shape, 1, ctx, dtype)
+
+
+def zeros_like(data: NDArray) -> NDArray:
+    """Zeros of the shape, dtype and device of `data`."""
+    return zeros(data.shape, data.context, data.dtype)
+
+
+def ones_like(data: NDArray) -> NDArray:
+    """Ones of the shape, dtype and device of `data`."""
+    return ones(data.shape, data.context, data.dtype)
+
+
+def array(source_array, ctx: Context | None = None, dtype=None) -> NDArray:
+    """A new array from anything that NumPy takes, or from an NDArray. float32 whatever the source, unless `dtype` is
+    given or the source is an NDArray."""
+    ctx = ctx or current_context()
+    if isinstance(source_array, NDArray):
+        out = empty(source_array.shape, ctx, dtype or source_array.dtype)
+        out._take(source_array)
+        return out
+    dtype = _FLOAT32 if dtype is None else _dtype(dtype)
+    try:
+        host = np.array(source_array, dtype=dtype, order="C")
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"array: cannot make an array of {dtype} from {type(source_array).__name__}: {error}.") from None
+    host = host.reshape(1) if host.ndim == 0 else host
+    out = NDArray(ctx.lane, ctx, _shape(host.shape), dtype)
+    out._lane.push((PUT, out._id, host), (), out._vars, nbytes=host.nbytes)
+    return out
+
+
+def arange(start, stop=None, step=1.0, repeat=1, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
+    """Evenly spaced values of [start, stop), each `repeat` times."""
+    return array(np.repeat(np.arange(*((0, start) if stop is None else (start, stop)), step), repeat), ctx, dtype)
+
+
+def concatenate(arrays: Sequence[NDArray], axis: int = 0, always_copy: bool = True) -> NDArray:
+    """Join arrays along an existing axis."""
+    if not arrays:
+        raise ValueError("concatenate: at least one array is needed, got none.")
+    if len(arrays) == 1 and not always_copy:
+        return arrays[0]
+    return invoke(make("Concat", num_args=len(arrays), dim=axis), tuple(arrays))
+
+
+def onehot_encode(indices: NDArray, out: NDArray) -> NDArray:
+    """Make row i of `out` (N, K) the one-hot of `indices[i]`; returns `out`."""
+    return invoke(make("_onehot_encode"), (indices, out), out=out)
+
+
+def waitall() -> None:
+    """Wait until everything pushed so far, on every device, is done; raise the first failure not raised yet."""
+    runtime.wait_all()
+
+
+def save(fname: str, data) -> None:
+    """Write a list or dict of arrays in MXNet's `.params` layout to a path or URL, all or nothing."""
+    from raymx import params, storage
+
+    if isinstance(data, NDArray):
+        data = [data]
+    keyed = isinstance(data, dict)
+    names, arrays = (list(data), list(data.values())) if keyed else ([], list(data))
+    for each in arrays:
+        if not isinstance(each, NDArray):
+            raise TypeError(f"save: expected NDArrays, got {type(each).__name__}.")
+    values = [v.result() for v in fetch(arrays)]
+    storage.write_bytes(fname, params.dumps(dict(zip(names, values, strict=True)) if keyed else values))
+
+
+def load(fname: str):
+    """The list or dict of arrays in a `.params` file at a path or URL, on the current context. Raises FormatError."""
+    from raymx import params, storage
+
+    found = params.loads(storage.read_bytes(fname), fname)
+    if isinstance(found, dict):
+        return {name: array(value, dtype=value.dtype) for name, value in found.items()}
+    return [array(value, dtype=value.dtype) for value in found]
+
+
+def _unpickle(state: bytes, device_type: str, device_id: int, writable: bool) -> NDArray:
+    from raymx import params
+
+    host = params.load_array(state, "a pickled NDArray")
+    try:
+        out = array(host, Context(device_type, device_id), host.dtype)
+    except ContextError:  # the array comes from a larger cluster
+        out = array(host, current_context(), host.dtype)
+    out.writable = writable
+    return out
+
+
+def _shape(shape) -> Shape:
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else shape
+    try:
+        shape = tuple(python_operator.index(n) for n in shape)
+    except TypeError:
+        raise ShapeError(f"a shape must be an integer or a tuple of integers, got {shape!r}.") from None
+    if not shape or min(shape) < 1:
+        raise ShapeError(f"every dimension of a shape must be at least 1, got {shape}.")
+    return shape
+
+
+def _dtype(dtype) -> np.dtype:
+    try:
+        return as_dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.") from None
+
+
+def _fits(shape: Shape, target: Shape, what: str) -> None:
+    try:
+        good = np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        good = False
+    if not good:
+        raise ShapeError(f"{what}: shape {shape} does not broadcast to {target}.")
+
+
+def _host_index(key):
+    return key.asnumpy().astype(np.intp if key.dtype != DTYPES["bool"] else bool) if isinstance(key, NDArray) else key
+
+
+def __getattr__(name: str):
+    from raymx import opfunctions
+
+    return opfunctions.ndarray_function(name)
+
+
+def __dir__():
+    from raymx import opfunctions
+
+    return sorted([*globals(), *opfunctions.names()])

@@ -1,0 +1,218 @@
+"""Devices in the cluster: joining Ray, counting GPUs, starting device actors, noticing that one is gone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raymx import config
+from raymx.actors.remote import start_device
+from raymx.actors.transfer import pack
+from raymx.engine.segment import Report, Segment
+from raymx.errors import ContextError, DeviceError, DeviceLostError, DeviceStartError
+from raymx.runtime.local import Promise
+
+_started_ray = False  # whether this process started Ray, and so ends it
+
+
+def join(address: str | None = None, **options) -> None:
+    """Join the Ray cluster at `address`, or the one that the switch, RAY_ADDRESS or a running job names, or start one on
+    this machine. Does nothing where Ray is running in this process already."""
+    global _started_ray
+    if ray.is_initialized():
+        return
+    address = address or config.get("address") or None
+    defaults: dict[str, Any] = {"include_dashboard": False, "logging_level": "warning"}
+    if address == "local":
+        os.environ.setdefault("RAY_worker_niceness", "0")
+    else:
+        defaults.pop("include_dashboard")
+    try:
+        ray.init(address=address, **{**defaults, **options})
+    except ConnectionError:
+        if address is not None or os.environ.get("RAY_ADDRESS"):
+            raise
+        ray.init(address="local", **{**defaults, "include_dashboard": False, **options})  # the noted cluster is dead
+    _started_ray = True
+
+
+def leave() -> None:
+    """Leave the cluster; end it if this process started it."""
+    global _started_ray
+    _gpus.clear()
+    if _started_ray and ray.is_initialized():
+        ray.shutdown()
+    _started_ray = False
+
+
+_gpus: list[tuple[str, int]] = []  # (node id, index on the node) of every GPU seen; numbers never change
+
+
+def num_gpus() -> int:
+    """GPUs of the cluster, or the virtual ones."""
+    return config.get("virtual_gpus") or len(_real_gpus())
+
+
+def _real_gpus() -> list[tuple[str, int]]:
+    join()
+    nodes = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: (n["NodeManagerAddress"], n["NodeID"]))
+    known = set(_gpus)
+    for node in nodes:
+        for index in range(int(node["Resources"].get("GPU", 0))):
+            if (node["NodeID"], index) not in known:
+                _gpus.append((node["NodeID"], index))
+    return _gpus
+
+
+def connect(kind: str, index: int) -> RayTransport:
+    """Start the actor of `cpu(index)` or `gpu(index)` and wait for its first sign of life.
+
+    Raises ContextError for a GPU that the cluster lacks, DeviceStartError when the actor does not start.
+    """
+    name = f"{kind}({index})"
+    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
+    backend = "cpu"
+    if kind == "gpu":
+        count = num_gpus()
+        if index >= count:
+            raise ContextError(
+                f"{name}: there {'is' if count == 1 else 'are'} {count} GPU{'' if count == 1 else 's'} "
+                f"({'virtual' if config.get('virtual_gpus') else 'in the Ray cluster'}); use a smaller number, or "
+                f"emulate more with RAYMX_VIRTUAL_GPUS={index + 1} or raymx.init(virtual_gpus={index + 1})."
+            )
+        if not config.get("virtual_gpus"):
+            node = _real_gpus()[index][0]
+            backend = "gpu"
+            options = {"num_cpus": 0, "num_gpus": 1, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, False)}
+    join()
+    actor = start_device(name, backend, config.snapshot(), _threads(), **options)
+    transport = RayTransport(name, actor)
+    transport.wait_until_started(config.get("start_timeout_s"))
+    return transport
+
+
+def _threads() -> int:
+    wanted = config.get("device_threads")
+    return wanted or max(1, len(os.sched_getaffinity(0)) // max(1, config.get("virtual_gpus")))
+
+
+class RayTicket:
+    """A message under way on an actor."""
+
+    __slots__ = ("transport", "ref", "exports")
+
+    def __init__(self, transport: RayTransport, ref, exports: Sequence):
+        self.transport, self.ref, self.exports = transport, ref, exports
+
+    def done(self) -> bool:
+        return bool(ray.wait([self.ref], timeout=0)[0])
+
+    def wait(self, timeout_s: float) -> bool:
+        return self.transport.wait_for(self.ref, timeout_s)
+
+    def report(self) -> Report:
+        return self.transport.get(self.ref)
+
+
+class RayTransport:
+    """The way to one device actor."""
+
+    _tokens = itertools.count(1)
+
+    def __init__(self, name: str, actor):
+        self.name, self.actor = name, actor
+        self.about: dict[str, Any] = {}  # pid, node and niceness, once started
+        self._lost: DeviceLostError | None = None
+        self._run = {n: actor.run.options(num_returns=1 + n) for n in range(2)}
+
+    def wait_until_started(self, timeout_s: float) -> None:
+        """Wait for the actor's first answer. Raises DeviceStartError."""
+        try:
+            self.about = ray.get(self._control("describe"), timeout=timeout_s)
+        except GetTimeoutError:
+            ray.kill(self.actor)
+            free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU", "memory")}
+            raise DeviceStartError(
+                f"{self.name} did not start within {timeout_s:g} s; free in the cluster: {free}. Free a device, add a "
+                "node, or raise the switch start_timeout_s (RAYMX_START_TIMEOUT_S)."
+            ) from None
+        except RayError as error:
+            raise DeviceStartError(f"{self.name} could not start: {error}") from error
+        watch = self.actor.watch.options(concurrency_group="watch").remote()
+        watch.future().add_done_callback(lambda f: self._gone(f.exception()))
+
+    def send(self, number: int, segments: Sequence[Segment], exports: int) -> RayTicket:
+        if self._lost is not None:
+            raise self._lost
+        data, buffers, refs = pack([self._promised(s) for s in segments])
+        run = self._run.get(exports) or self.actor.run.options(num_returns=1 + exports)
+        answer = run.remote(number, data, buffers, refs, exports)
+        return RayTicket(self, answer[0], answer[1:]) if exports else RayTicket(self, answer, ())
+
+    def fetch(self, handle, timeout_s: float) -> Any:
+        if not self.wait_for(handle, timeout_s):
+            raise TimeoutError
+        return self.get(handle)
+
+    def get(self, ref) -> Any:
+        """The value of a ref that is there. Raises DeviceLostError, DeviceError."""
+        try:
+            return ray.get(ref)
+        except RayActorError as error:
+            raise self._gone(error) from error
+        except RayError as error:
+            raise DeviceError(f"{self.name}: {error}") from error
+
+    def wait_for(self, ref, timeout_s: float) -> bool:
+        """Wait for a ref, at most so long; whether it is there. Raises DeviceLostError when the device is gone or two
+        signs of life in a row do not come."""
+        deadline = time.monotonic() + timeout_s
+        beat_s = config.get("heartbeat_s")
+        sign, missed = None, 0
+        while True:
+            if ray.wait([ref], timeout=min(beat_s, max(0.0, deadline - time.monotonic())))[0]:
+                return True
+            if self._lost is not None:
+                raise self._lost
+            if time.monotonic() >= deadline:
+                return False
+            if sign is None or ray.wait([sign], timeout=0)[0]:
+                sign, missed = self._control("describe"), 0
+                continue
+            missed += 1
+            if missed >= 2:
+                raise self._gone(None)
+
+    def close(self) -> None:
+        self._lost = self._lost or DeviceLostError(f"{self.name} was shut down; its arrays are gone.")
+        if ray.is_initialized():
+            ray.kill(self.actor)
+
+    def _control(self, method: str, *args):
+        return getattr(self.actor, method).options(concurrency_group="control").remote(*args)
+
+    def _promised(self, segment: Segment) -> Segment:
+        """A value of this process is sent to the actor, under a token, once it is there."""
+        if not isinstance(segment.awaits, Promise):
+            return segment
+        token = next(self._tokens)
+        segment.awaits.subscribe(lambda value: self._control("deliver", token, value))
+        return segment._replace(awaits=token)
+
+    def _gone(self, error: BaseException | None) -> DeviceLostError:
+        if self._lost is None:
+            why = f"its process ended ({type(error).__name__})" if error else "it does not answer"
+            self._lost = DeviceLostError(
+                f"{self.name} was lost: {why}; it was process {self.about.get('pid', '?')} on node "
+                f"{str(self.about.get('node', '?'))[:8]}. Its arrays are gone; load a checkpoint and go on with another "
+                "device, or call raymx.shutdown() to start afresh."
+            )
+            self._lost.__cause__ = error
+        return self._lost
