@@ -123,11 +123,12 @@ class DeviceHost:
             self._grant(job)
 
     def _work(self) -> None:
-        if self._start is not None:
-            self._start()
         with np.errstate(all="ignore"):
             while (job := self._ready.get()) is not None:
                 try:
+                    if self._start is not None:
+                        self._start()
+                        self._start = None
                     self._run(job)
                 except BaseException as error:  # a fault of raymx itself: whoever waits must hear of it
                     job.message.answer.set_exception(error)

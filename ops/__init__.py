@@ -1,0 +1,15 @@
+"""Operators and kernels. Importing this package fills the registry, so that `find` and `make` know every name."""
+
+from raymx.ops import (  # noqa: F401
+    arithmetic,
+    creation,
+    elementwise,
+    layers,
+    losses,
+    matrix,
+    random,
+    reduce,
+    softmax,
+    update,
+)
+from raymx.ops.kernels import onednn  # noqa: F401

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy
 
 from raymx import config
@@ -9,8 +11,8 @@ from raymx.errors import DeviceError
 
 
 def array_module(kind: str):
-    """`xp` for "numpy" or "cupy"; raises DeviceError when CuPy is not installed."""
-    if kind == "numpy":
+    """`xp` for a device of kind "cpu" (numpy) or "gpu" (cupy); raises DeviceError when CuPy is not installed."""
+    if kind == "cpu":
         return numpy
     try:
         import cupy
@@ -26,3 +28,25 @@ def active(xp) -> tuple[str, ...]:
 
         return ("onednn",) if onednn.load() else ()
     return ()
+
+
+def use_threads(n: int) -> None:
+    """Let kernels that the calling thread starts use `n` threads; 0 = one for each core that this process may use."""
+    from raymx.ops.kernels import onednn
+
+    n = n or _cores()
+    if "onednn" in active(numpy):
+        onednn.use_threads(n)
+    else:
+        limit_blas(n)
+
+
+def limit_blas(n: int) -> None:
+    """Let NumPy's BLAS use `n` threads in this process."""
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(n, user_api="blas")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

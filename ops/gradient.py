@@ -19,19 +19,25 @@ class Gradient(Op):
     def __init__(self, op: Op, wants: tuple[str, ...]):
         self.op, self.wants, self.name = op, wants, op.name  # the name under which kernels and errors know it
         self.attrs, self.declared, self.heavy = op.attrs, op.declared, op.heavy
+        assert op.backward_names is not None, f"{op.name} has no gradient"
         self.forward_names = op.backward_names
         self._inputs = self._heads() + op.backward_needs()
         self._outputs = tuple(f"d_{w}" for w in wants)
         self.inplace = tuple((i, o) for i, o in op.inplace_backward if i in self._inputs and o in self._outputs)
-        self.extras = tuple(n for n in op.backward_names.keywords if not n.startswith("d_"))
+        self.extras = tuple(n for n in self.forward_names.keywords if not n.startswith("d_"))
         self.simple = False
+        self.view = op.view and self._inputs == ("g",)
+        self.forward = self._kernel()  # type: ignore[method-assign]
 
     def _heads(self) -> tuple[str, ...]:
         if not self.op.needs_head_gradient():
             return ()
-        if self.op.backward_names.takes("g"):
+        if self.forward_names.takes("g"):
             return ("g",)
         return tuple(f"g{i}" for i in range(self.op.visible_outputs()))
+
+    def subject(self):
+        return self.op
 
     def inputs(self):
         return self._inputs
@@ -44,16 +50,22 @@ class Gradient(Op):
         return {f"d_{w}": known[w] for w in self.wants if w in known}
 
     def scratch(self, shapes, dtype):
-        """`shapes` by the names of the differentiated operator: its inputs, aux states and outputs."""
-        return self.op.scratch(shapes, dtype)
+        return self.op.scratch_backward(shapes, dtype)
 
-    def forward(self, xp, *args, **destinations):
+    def _kernel(self):
+        """What `forward` is: backward itself, where its positional arguments are our inputs."""
         if self.forward_names.takes("gs"):
-            n = self.op.visible_outputs()
-            args = (args[:n], *args[n:])
-        elif self.forward_names.takes("g") and self._inputs[:1] != ("g",):
-            args = (None, *args)
-        self.op.backward(xp, *args, **destinations)
+            return self._with_tuple
+        if self.forward_names.takes("g") and not self.op.needs_head_gradient():
+            return self._without_head
+        return self.op.backward
+
+    def _with_tuple(self, xp, *args, **destinations):
+        n = self.op.visible_outputs()
+        self.op.backward(xp, args[:n], *args[n:], **destinations)
+
+    def _without_head(self, xp, *args, **destinations):
+        self.op.backward(xp, None, *args, **destinations)
 
     def __repr__(self):
         return f"gradient_of({self.op!r}, {', '.join(self.wants)})"

@@ -6,7 +6,7 @@ A shape is None (nothing known) or a tuple in which 0 stands for an unknown dime
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from raymx.errors import DTypeError, ShapeError
 from raymx.ops.op import Op
@@ -31,7 +31,7 @@ def unify(a: Shape | None, b: Shape | None) -> Shape | None:
     return tuple(merged)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _rule(cls) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     params = list(inspect.signature(cls.infer_shape).parameters.values())[1:]
     needed = tuple(p.name for p in params if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD)
@@ -44,7 +44,7 @@ def infer_shapes(op: Op, known: dict[str, Shape | None], node: str = "") -> dict
 
     Raises ShapeError that names operator, node, what came and what was expected.
     """
-    needed, optional, everything = _rule(type(op))
+    needed, optional, everything = _rule(type(op))  # type: ignore[arg-type]
     if any(not complete(known.get(n)) for n in needed):
         return known
     try:
@@ -59,8 +59,10 @@ def infer_shapes(op: Op, known: dict[str, Shape | None], node: str = "") -> dict
         try:
             merged[name] = unify(merged.get(name), shape)
         except ValueError:
-            given = ", ".join(f"{n} {known[n]}" for n in (*needed, *optional) if known.get(n) and n != name)
-            settings = ", ".join(f"{k}={v}" for k, v in op.attrs.items() if v is not None and v != op.declared[k].default)
+            asked = op.inputs() if everything else (*needed, *optional)
+            given = ", ".join(f"{n} {known[n]}" for n in asked if known.get(n) and n != name)
+            set_to = {k: v for k, v in op.attrs.items() if v is not None and v != op.declared[k].default}
+            settings = ", ".join(f"{k}={v}" for k, v in set_to.items())
             why = " and ".join(x for x in (given, settings) if x)
             raise ShapeError(f"{_who(op, node)}: {name} must be {shape} for {why}, got {known[name]}.") from None
     return merged
@@ -75,7 +77,8 @@ def infer_types(op: Op, known, node: str = ""):
         if merged.get(name) is not None and merged[name] != dtype:
             came = ", ".join(f"{n} {t}" for n, t in known.items() if t is not None)
             raise DTypeError(
-                f"{_who(op, node)}: {name} must be {dtype}, got {merged[name]} ({came}); convert one with astype or Cast."
+                f"{_who(op, node)}: {name} must be {dtype}, got {merged[name]} ({came}); "
+                "convert one with astype or Cast."
             )
         merged[name] = dtype
     return merged

@@ -13,17 +13,18 @@ Everything else (the `mx.nd` and `mx.sym` functions, docs, JSON, gradient graph,
 
 The rules that the rest of the system reads from the signatures:
 
-- `forward(self, xp, <inputs>, <aux states>, *, <outputs>, [is_train], [rng], [<scratch names>])` writes every output it is
-  given, completely, and allocates no result. Inputs are never modified; aux states may be. Variadic operators take `*args`.
-- `backward(self, xp, [g], <any inputs, aux states, outputs by name>, *, d_<input>=None, …, [is_train], [rng], [scratch])`.
-  What it names is kept alive for it; what it does not name may be overwritten. `g` is the gradient of the only visible
-  output; an operator with several visible outputs takes `gs`, a tuple. One without either ignores head gradients (a
-  loss), as does an instance that overrides `needs_head_gradient`: its `g` is None. `*args` stands for all inputs, `**d`
-  for all `d_<input>`. A destination that is None was not asked for. An input without a `d_` destination has gradient
-  zero, as has every input of an operator without `backward`.
-- Destinations are whole, contiguous arrays of the declared shape and dtype. `write/add/null` and summing over several
-  uses are not the kernel's business. A destination shares memory with an input only where `inplace` or
-  `inplace_backward` allows it, and then that input stands once among the inputs.
+- `forward(self, xp, <inputs>, <aux states>, *, <outputs>, [is_train], [rng], [<scratch names>])` writes every output it
+  is given, completely, and allocates no result. Inputs are never modified; aux states may be. Variadic operators take
+  `*args`.
+- `backward(self, xp, [g], <any inputs, aux states, outputs by name>, *, d_<input>=None, …, [is_train], [rng],
+  [<scratch names>])`. What it names is kept alive for it; what it does not name may be overwritten. `g` is the gradient
+  of the only visible output; an operator with several visible outputs takes `gs`, a tuple. One without either ignores
+  head gradients (a loss), as does an instance that overrides `needs_head_gradient`: its `g` is None. `*args` stands for
+  all inputs, `**d` for all `d_<input>`. A destination that is None was not asked for. An input without a `d_`
+  destination has gradient zero, as has every input of an operator without `backward`.
+- Destinations are whole arrays of the declared shape and dtype. `write/add/null` and summing over several uses are not
+  the kernel's business. A destination shares memory with an input only where `inplace` or `inplace_backward` allows it,
+  and then that input stands once among the inputs.
 - Kernels run with NumPy's floating point warnings off: a division by zero gives inf, as on every device.
 """
 
@@ -40,6 +41,7 @@ from raymx.errors import MXNetError, did_you_mean
 from raymx.ops import kernels
 from raymx.ops.params import Param, Shape, parse_all, text
 
+Pairs = tuple[tuple[str, str], ...]
 REGISTRY: dict[str, type[Op]] = {}  # every name and alias → class
 
 
@@ -47,11 +49,13 @@ class Op:
     """Base of all operators. Instances are immutable, interned by `make`, and pickle as (name, parameters)."""
 
     name = ""  # canonical name, set by @operator
+    aliases: tuple[str, ...] = ()
     declared: dict[str, Param] = {}
     variadic = ""  # the parameter that counts the inputs of a variadic operator, e.g. "num_args"
+    view = False  # the output is the first input's elements in their order: both may be one memory, with nothing to do
     heavy = False  # worth starting at once, and only on the device's own thread
-    inplace: tuple[tuple[str, str], ...] = ()  # (input, output) pairs that may be the same memory in forward
-    inplace_backward: tuple[tuple[str, str], ...] = ()  # likewise ("g", "d_data") in backward
+    inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
+    inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward
     direction = "forward"  # which of its special kernels `prepare` looks for
     forward_names: Signature
     backward_names: Signature | None
@@ -93,7 +97,11 @@ class Op:
         return dict.fromkeys(known, first)
 
     def scratch(self, shapes: dict[str, Shape], dtype: np.dtype) -> dict[str, tuple[Shape, np.dtype]]:
-        """Temporary arrays wanted by forward or backward, name → (shape, dtype); they reach the kernel that names them."""
+        """Temporary arrays that forward wants: name → (shape, dtype). `shapes` are by input, aux and output name."""
+        return {}
+
+    def scratch_backward(self, shapes: dict[str, Shape], dtype: np.dtype) -> dict[str, tuple[Shape, np.dtype]]:
+        """Likewise for backward; `shapes` are by its names: `g`, what it reads, and the wanted `d_<input>`."""
         return {}
 
     def forward(self, xp, *args, **destinations) -> None:
@@ -106,19 +114,24 @@ class Op:
     def _derive(self) -> None:
         names = self.forward_names
         self.extras: tuple[str, ...] = tuple(n for n in names.keywords if n not in self.outputs())
-        # may be run as `forward(xp, *inputs, out=out)`: one output, nothing else to hand in, no special kernel to prefer
+        # may be run as `forward(xp, *inputs, out=out)`: one output, nothing else to hand in, no special kernel
         self.simple = self.outputs() == ("out",) and not self.extras and not self.heavy
+
+    def subject(self) -> Op:
+        """The operator under which special kernels are registered: this one, or the one that a gradient is of."""
+        return self
 
     def prepare(self, xp, ins, outs, **extras) -> Callable[[], None]:
         """A function without arguments that runs this operator over these arrays, as often as they are refilled.
 
-        `ins` follow `inputs()` and `aux()`, `outs` follow `outputs()`; None among `outs` is not wanted. `extras` may hold
-        more than the operator takes: `is_train`, `rng`, and what `scratch` asked for. A special kernel wins over `forward`.
+        `ins` follow `inputs()` and `aux()`, `outs` follow `outputs()`; None among `outs` is not wanted. `extras`
+        may hold more than the operator takes: `is_train`, `rng`, and what `scratch` asked for. A special kernel wins
+        over `forward`.
         """
         destinations = {n: array for n, array in zip(self.outputs(), outs, strict=True) if array is not None}
         extras = {n: extras[n] for n in self.extras if n in extras}
         named = dict(zip(self.inputs() + self.aux(), ins, strict=True))
-        special = kernels.prepare(self, xp, named, destinations, extras)
+        special = kernels.prepare(self.subject(), self.direction, xp, named, destinations, extras)
         return special or functools.partial(self.forward, xp, *ins, **destinations, **extras)
 
     def output_labels(self) -> tuple[str, ...]:
@@ -207,7 +220,7 @@ _INTERN_LIMIT = 8192
 
 def make(name_or_class, /, **attrs) -> Op:
     """The operator with these parameters (values or strings). Equal ones are one object."""
-    cls = name_or_class if isinstance(name_or_class, type) else find(name_or_class)
+    cls: type[Op] = name_or_class if isinstance(name_or_class, type) else find(name_or_class)
     try:
         key = (cls, *((k, type(v), v) for k, v in attrs.items()))
         return _interned[key]

@@ -27,8 +27,7 @@ class Param:
         words = [w.strip() for w in str(annotation).split("|")]
         self.optional = "None" in words or self.default is None
         words = [w for w in words if w != "None"]
-        known = {"int": "int", "float": "float", "bool": "bool", "str": "str", "Shape": "shape",
-                 "np.dtype": "dtype"}
+        known = {"int": "int", "float": "float", "bool": "bool", "str": "str", "Shape": "shape", "np.dtype": "dtype"}
         self.name = name
         self.kind = "number" if set(words) == {"int", "float"} else known[words[0]]
 
@@ -55,8 +54,15 @@ class Param:
     def describe(self) -> str:
         if self.choices is not None:
             return "one of " + ", ".join(repr(c) for c in self.choices)
-        words = {"int": "an integer", "float": "a number", "number": "a number", "bool": "True or False",
-                 "str": "a string", "shape": "a tuple of integers", "dtype": "an element type"}[self.kind]
+        words = {
+            "int": "an integer",
+            "float": "a number",
+            "number": "a number",
+            "bool": "True or False",
+            "str": "a string",
+            "shape": "a tuple of integers",
+            "dtype": "an element type",
+        }[self.kind]
         if self.low is not None and self.high is not None:
             words += f" from {self.low} to {self.high}"
         elif self.low is not None:
@@ -129,8 +135,15 @@ def as_dtype(value) -> np.dtype:
     return DTYPES[dtype.name]
 
 
-_PARSERS = {"int": _int, "float": _float, "number": _number, "bool": _bool, "str": _str, "shape": _shape,
-            "dtype": as_dtype}
+_PARSERS = {
+    "int": _int,
+    "float": _float,
+    "number": _number,
+    "bool": _bool,
+    "str": _str,
+    "shape": _shape,
+    "dtype": as_dtype,
+}
 
 
 def text(value) -> str:

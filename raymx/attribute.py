@@ -28,8 +28,6 @@ class AttrScope(Scope):
         return {**merged, **(attr or {})}
 
 
-AttrScope._default = AttrScope()
-
 
 def check_attributes(attributes, who: str) -> dict[str, str]:
     """A copy of `attributes`; raises ParameterError unless it maps strings to strings."""
@@ -44,3 +42,6 @@ def check_attributes(attributes, who: str) -> dict[str, str]:
                 f"write {str(value)!r}."
             )
     return dict(attributes)
+
+
+AttrScope._default = AttrScope()

@@ -100,8 +100,8 @@ class Initializer:
 
     def _init_default(self, name, arr):
         endings = ", ".join(ending for ending, _ in self._RULES)
-        raise ParameterError(f"{type(self).__name__}: no rule for a parameter called {str(name)!r}; known are names that "
-                             f"end in {endings}. Make it with Variable(name, init=...), or use Mixed with a pattern.")
+        raise ParameterError(f"{type(self).__name__}: no rule for a parameter called {str(name)!r}; known endings are "
+                             f"{endings}. Make it with Variable(name, init=...), or use Mixed with a pattern.")
 
 
 @register
@@ -233,8 +233,8 @@ class Load:
     def __call__(self, name: str, arr) -> None:
         value = self.param.get(name)
         if value is None and self.default_init is None:
-            raise ParameterError(f"Load: no value for {str(name)!r} among the {len(self.param)} that were loaded, and no "
-                                 "default_init; give one.")
+            raise ParameterError(f"Load: no value for {str(name)!r} among the {len(self.param)} that were loaded, and "
+                                 "no default_init; give one.")
         if value is None:
             self.default_init(name, arr)
         elif value.shape != arr.shape:

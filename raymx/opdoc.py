@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from raymx.ops.op import Op
 from raymx.ops.params import REQUIRED, Param
@@ -28,8 +28,8 @@ class Inputs(NamedTuple):
     variadic: bool
 
 
-@lru_cache(maxsize=None)
-def inputs(cls: type[Op]) -> Inputs:
+@cache
+def inputs(cls: Any) -> Inputs:
     """The inputs of an operator class, read from the signature of its forward."""
     parameters = list(inspect.signature(cls.forward).parameters.values())[2:]  # self, xp
     named = [p for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
@@ -58,8 +58,7 @@ def document(cls: type[Op], kind: str = "symbol") -> str:
     rows += [_state_row(name, array, kind) for name in taken.aux]
     rows += [_parameter_row(p) for p in cls.declared.values()]
     rows += [(head, text) for _, head, text in _EXTRA[kind]]
-    summary = inspect.cleandoc(cls.__dict__.get("__doc__") or f"The operator {cls.name}.")
-    lines = [summary, "", "Parameters", "----------"]
+    lines = [_summary(cls), "", "Parameters", "----------"]
     for head, text in rows:
         lines.append(head)
         if text:
@@ -83,6 +82,12 @@ def signature(cls: type[Op], kind: str = "symbol") -> inspect.Signature:
         given.append(kinds(p.name, kinds.KEYWORD_ONLY, default=kinds.empty if p.default is REQUIRED else p.default))
     given += [kinds(name, kinds.KEYWORD_ONLY, default=None) for name, _, _ in _EXTRA[kind]]
     return inspect.Signature(given)
+
+
+def _summary(cls: type[Op]) -> str:
+    """What the class says of itself, or else a base that it shares with its like."""
+    words = inspect.getdoc(cls)
+    return words if words and words != inspect.getdoc(Op) else f"The operator {cls.name}."
 
 
 def _input_row(name: str, array: str, taken: Inputs, kind: str) -> tuple[str, str]:

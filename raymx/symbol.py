@@ -97,7 +97,7 @@ class Symbol:
         Raises IndexError for a number that is too large and GraphError for a name that is missing or stands twice.
         """
         if isinstance(index, slice):
-            return Symbol(self.heads[index])
+            return Group([Symbol([head]) for head in self.heads[index]])
         if isinstance(index, str):
             return Symbol([self.heads[self._output_number(index)]])
         if not isinstance(index, (int, np.integer)) or isinstance(index, bool):
@@ -215,7 +215,8 @@ class Symbol:
             if node not in replaced:
                 new_name = node.name if name is None else name if node is top else f"{name}_{node.name}"
                 inputs = [moved(entry) for entry in node.inputs]
-                copies[node] = Node(node.op, new_name, node.attrs, inputs, node.forward, node.params)
+                forward = copies.get(node.forward, node.forward) if node.forward else None
+                copies[node] = Node(node.op, new_name, node.attrs, inputs, forward, node.params)
         return Symbol([moved(head) for head in self.heads])
 
     def __copy__(self) -> Symbol:
@@ -317,20 +318,27 @@ class Symbol:
         return simple_bind(self, ctx, grad_req, type_dict, group2ctx, shared_exec, **shapes)
 
     def grad(self, wrt) -> Symbol:
-        """The gradients with respect to the arguments named in `wrt`, as a symbol with one output each."""
-        from raymx.graph.gradient import gradient
+        """The gradients with respect to the arguments named in `wrt`, as a symbol with one output each.
 
+        Its arguments are those of this symbol that the gradients need, and `<output>_grad` for every output that is
+        no loss.
+        """
+        from raymx.graph.gradient import gradient, head_gradients
+
+        variables = self._arguments_called([wrt] if isinstance(wrt, str) else list(wrt), "grad")
+        found = gradient(self.heads, variables, head_gradients(self.heads))
+        return Symbol([found[node] or _zeros_like(node) for node in variables])
+
+    def _arguments_called(self, names: list[str], who: str) -> list[Node]:
         arguments = argument_nodes(self._order)
         counts = Counter(node.name for node in arguments)
-        names = [wrt] if isinstance(wrt, str) else list(wrt)
         for name in names:
             if counts[name] != 1:
-                problem = f"{counts[name]} arguments are" if counts[name] else "no argument is"
-                raise GraphError(
-                    f"grad: {problem} called {name!r}{did_you_mean(name, counts)} (arguments: {_some(counts)})."
-                )
+                number = f"{counts[name]} arguments are" if counts[name] else "no argument is"
+                near = "" if counts[name] else did_you_mean(name, counts)
+                raise GraphError(f"{who}: {number} called {name!r}{near} (arguments: {_some(counts.elements())}).")
         nodes = {node.name: node for node in arguments}
-        return Symbol(gradient(self.heads, [nodes[name] for name in names]))
+        return [nodes[name] for name in names]
 
     # ---- arithmetic ----
 
@@ -417,7 +425,7 @@ def var(
     if shape is not None:
         attrs["__shape__"] = text(_as_shape(f"{who}: shape", shape) or ())
     if dtype is not None:
-        attrs["__dtype__"] = str(_TYPE_NUMBERS[_as_type(f"{who}: dtype", dtype).name])
+        attrs["__dtype__"] = str(_TYPE_NUMBERS[_as_type(f"{who}: dtype", dtype)])
     if init is not None:
         attrs["__init__"] = init if isinstance(init, str) else init.dumps()
     for key, value in (("__lr_mult__", lr_mult), ("__wd_mult__", wd_mult), *kwargs.items()):
@@ -431,7 +439,7 @@ def var(
 
 Variable = var
 
-_TYPE_NUMBERS = {name: number for number, name in DTYPE_IDS.items()}
+_TYPE_NUMBERS: dict[np.dtype | None, int] = {np.dtype(name): number for number, name in DTYPE_IDS.items()}
 
 
 def Group(symbols) -> Symbol:
@@ -467,19 +475,30 @@ def create(cls: type[Op], hint: str, args, kwargs, name: str | None = None, attr
     if name is not None and not isinstance(name, str):
         raise ParameterError(f"{cls.name}: name must be a string, got {_what(name)}.")
     who = f"{cls.name} {name!r}" if name else cls.name
+    if cls.variadic and len(args) == 1 and isinstance(args[0], (list, tuple)):
+        args = args[0]
     attrs = AttrScope.current.get(check_attributes(attr, who))
     positional, symbols, params = _sort(cls, who, args, kwargs, attrs)
     if cls.variadic and cls.variadic not in params:
         params[cls.variadic] = len(positional) + len(symbols)
-    op = make(cls, **params)
+    op = _make(cls, who, params)
     given = _match(op, who, positional, symbols)
-    missing = [n for n in op.inputs() + op.aux() if n not in given]
-    own, handed = attributes.split_for_inputs(attrs, missing)
-    node = Node(op, NameManager.current.get(name, hint), own, params={key: text(op.attrs[key]) for key in params})
+    names = op.inputs() + op.aux()
+    missing = [n for n in names if n not in given]
+    own, _ = attributes.split_for_inputs(attrs, missing)
+    general, meant = attributes.split_for_inputs(attrs, names)
+    node = Node(op, NameManager.current.get(name, hint), own, params=graph_json.kept_params(op, params))
     for n in missing:
-        given[n] = Entry(Node(None, f"{node.name}_{n}", {**own, **handed.get(n, {})}))
-    node.inputs = [given[n] for n in node.input_names()]
+        given[n] = Entry(Node(None, f"{node.name}_{n}", {**general, **meant.get(n, {})}))
+    node.inputs = [given[n] for n in names]
     return Symbol([Entry(node, i) for i in range(op.visible_outputs())])
+
+
+def _make(cls: type[Op], who: str, params: dict[str, Any]) -> Op:
+    try:
+        return make(cls, **params)
+    except ParameterError as error:
+        raise ParameterError(f"{who}{str(error).removeprefix(cls.name)}") from None
 
 
 def _sort(cls: type[Op], who: str, args, kwargs, attrs):
@@ -509,10 +528,9 @@ def _positional_params(cls: type[Op], who: str, args, count: int) -> dict[str, A
     """Parameters given by position, which is possible once every input was."""
     names = opdoc.inputs(cls).names
     if not names or count != len(names):
-        hint = f"; give symbols one by one, {cls.name}(*symbols)" if isinstance(args[count], (list, tuple)) else ""
         raise GraphError(
             f"{who}: argument {count + 1} ({names[count] if count < len(names) else 'an input'}) must be a Symbol, got "
-            f"{_what(args[count])}; parameters are given by name ({_some(cls.declared)}){hint}."
+            f"{_what(args[count])}; parameters are given by name ({_some(cls.declared)})."
         )
     values = args[count:]
     if len(values) > len(cls.declared):
@@ -582,11 +600,11 @@ def _scalar_form(op_name: str) -> str:
     return f"{op_name}_scalar" if op_name.islower() else f"{op_name}Scalar"
 
 
-def _either(left, right, op_name: str, reflected: str, plain: Callable):
+def _either(name: str, left, right, op_name: str, reflected: str, plain: Callable):
     """`op_name` of symbols and numbers in any mix; of two numbers, `plain`."""
     for value in (left, right):
         if not isinstance(value, (Symbol, numbers.Number)):
-            raise DTypeError(f"{plain.__name__}: expected symbols or numbers, got {_what(value)}.")
+            raise DTypeError(f"{name}: expected symbols or numbers, got {_what(value)}.")
     if isinstance(left, Symbol):
         return _arithmetic(left, right, op_name)
     return _arithmetic(right, left, reflected) if isinstance(right, Symbol) else plain(left, right)
@@ -594,7 +612,7 @@ def _either(left, right, op_name: str, reflected: str, plain: Callable):
 
 def pow(base, exp):
     """`base ** exp`, elementwise, of symbols and numbers."""
-    return _either(base, exp, "_Power", "_RPower", operator.pow)
+    return _either("pow", base, exp, "_Power", "_RPower", operator.pow)
 
 
 power = pow
@@ -602,17 +620,17 @@ power = pow
 
 def maximum(left, right):
     """The larger one, elementwise, of symbols and numbers."""
-    return _either(left, right, "_Maximum", "_Maximum", max)
+    return _either("maximum", left, right, "_Maximum", "_Maximum", max)
 
 
 def minimum(left, right):
     """The smaller one, elementwise, of symbols and numbers."""
-    return _either(left, right, "_Minimum", "_Minimum", min)
+    return _either("minimum", left, right, "_Minimum", "_Minimum", min)
 
 
 def hypot(left, right):
     """`sqrt(left ** 2 + right ** 2)`, elementwise, of symbols and numbers."""
-    return _either(left, right, "_Hypot", "_Hypot", math.hypot)
+    return _either("hypot", left, right, "_Hypot", "_Hypot", math.hypot)
 
 
 # ---- small things ----
@@ -625,6 +643,10 @@ def _output_name(head: Entry) -> str:
 
 def _visible(node: Node) -> int:
     return node.op.visible_outputs() if node.op else 1
+
+
+def _zeros_like(variable: Node) -> Entry:
+    return Entry(Node(make("zeros_like"), f"{variable.name}_grad_zeros", inputs=[Entry(variable)]))
 
 
 def _listed(node: Node) -> dict[str, str]:

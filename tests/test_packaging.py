@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WANTED = {"raymx/__init__.py", "raymx/py.typed", "raymx/ops/op.py", "raymx/ops/kernels/__init__.py", "raymx/actors/device.py"}
+WANTED = {
+    f"raymx/{name}" for name in ("__init__.py", "py.typed", "ops/op.py", "ops/kernels/__init__.py", "actors/device.py")
+}
+NOT_SOURCE = (".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +39,7 @@ def check_wheel(wheel: Path) -> None:
 def test_sdist_and_wheel(tmp_path):
     pytest.importorskip("setuptools", minversion="77")
     tree = tmp_path / "tree"
-    left_out = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
-    shutil.copytree(ROOT, tree, symlinks=True, ignore=left_out)
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(*NOT_SOURCE))
     dist = tmp_path / "dist"
     dist.mkdir()
     sdist = build(tree, "sdist", dist)

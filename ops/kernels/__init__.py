@@ -5,8 +5,8 @@
         ...
         return run  # a function without arguments, or None: this case is left to the operator's own kernel
 
-`ins` and `outs` are arrays by name: inputs, aux states and outputs of the operator, or of its gradient, whose inputs
-start with `g` and whose outputs are the wanted `d_<input>`. `extras` holds what the kernel takes of `is_train`, `rng`
+`ins` and `outs` are arrays by name: inputs, aux states and outputs of `op`; for "backward" `g`, what the operator's
+backward reads, and the wanted `d_<input>`. `extras` holds what the kernel takes of `is_train`, `rng`
 and scratch arrays. An operator's own kernel, written against `xp`, always exists.
 """
 
@@ -30,12 +30,12 @@ def register(op_name: str, direction: str, backend: str):
     return keep
 
 
-def prepare(op, xp, ins, outs, extras) -> Run | None:
+def prepare(op, direction: str, xp, ins, outs, extras) -> Run | None:
     """The first special kernel of an active backend that takes this case; None when there is none."""
     from raymx.ops import backend
 
     for name in backend.active(xp):
-        build = _builders.get((op.name, op.direction, name))
+        build = _builders.get((op.name, direction, name))
         run = build(op, xp, ins, outs, extras) if build else None
         if run is not None:
             return run

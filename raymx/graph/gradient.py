@@ -6,13 +6,17 @@ it. A loss starts a gradient wherever it stands and asks nothing of what comes a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from raymx.graph.node import Entry, Node, topological
 from raymx.ops.gradient import gradient_of
 from raymx.ops.op import make
 
-Parts = dict[Entry, list[Entry]]  # contributions to the gradient of an entry, one for each use, last use first
+
+class GradientGraph(NamedTuple):
+    of: dict[Node, Entry | None]  # the gradient of each wanted variable, None where it is zero
+    nodes: list[Node]  # everything that was made for it, in an order to run it in: what is freed early comes early
 
 
 def gradient(heads: Sequence[Entry], wrt: Sequence[Node], head_grads: Sequence[Entry | None]) -> dict[Node, Entry | None]:
@@ -21,50 +25,99 @@ def gradient(heads: Sequence[Entry], wrt: Sequence[Node], head_grads: Sequence[E
     `head_grads` holds the gradient that comes in at each head, None for none. Those at losses are not used. The nodes
     made here are called `<node>_backward` and have `forward`; several uses are added by an ElementWiseSum.
     """
+    return differentiate(heads, wrt, head_grads).of
+
+
+def differentiate(heads: Sequence[Entry], wrt: Sequence[Node], head_grads: Sequence[Entry | None]) -> GradientGraph:
+    """As `gradient`, with the order in which to run the nodes."""
     order = topological(list(heads))
-    useful = _useful(order, wrt)
-    parts: Parts = {}
+    tape = _Tape(_useful(order, wrt))
     for head, incoming in zip(heads, head_grads, strict=True):
-        if incoming is not None and head.node in useful:
-            parts.setdefault(head, []).append(incoming)
+        if incoming is not None:
+            tape.add(head, incoming)
+    wanted = set(wrt)
+    found: dict[Node, Entry | None] = dict.fromkeys(wrt)
     for node in reversed(order):
-        wants = _wants(node, useful)
-        if wants:
-            _differentiate(node, wants, parts)
-    return {node: _total(Entry(node), parts) for node in wrt}
+        if node in wanted:
+            found[node] = tape.total(Entry(node))
+        tape.differentiate(node)
+    return GradientGraph(found, tape.nodes)
+
+
+def head_gradients(heads: Iterable[Entry]) -> list[Entry]:
+    """A new variable for the gradient that comes in at each head, called `<node>_<output>_grad`."""
+    return [Entry(Node(None, f"{_label(head)}_grad", head.node.attrs)) for head in heads]
+
+
+class _Tape:
+    """The gradient graph while it grows."""
+
+    def __init__(self, useful: set[Node]):
+        self.nodes: list[Node] = []
+        self._useful = useful
+        self._parts: dict[Entry, list[Entry]] = {}  # what each use of an entry adds to its gradient, last use first
+
+    def add(self, entry: Entry, part: Entry) -> None:
+        """One more contribution to the gradient of `entry`, forgotten if nobody will ask for it."""
+        if entry.node in self._useful:
+            self._parts.setdefault(entry, []).append(part)
+
+    def total(self, entry: Entry) -> Entry | None:
+        """The gradient of `entry`, once all its users were differentiated; None if it is zero."""
+        parts = self._parts.get(entry, [])
+        if len(parts) > 1:
+            parts[:] = [self._node(make("ElementWiseSum", num_args=len(parts)), f"{_label(entry)}_grad_sum", entry, parts)]
+        return parts[0] if parts else None
+
+    def differentiate(self, node: Node) -> None:
+        """Hand the gradient of the outputs of `node` on to its inputs, as far as they want it."""
+        wants = _wants(node, self._useful)
+        incoming = self._incoming(node) if wants else None
+        if incoming is None:
+            return
+        values = _values(node)
+        names = node.input_names()
+        op = gradient_of(node.op, tuple(names[i] for i in wants))
+        backward = Node(op, f"{node.name}_backward", node.attrs, forward=node)
+        backward.inputs = [*incoming, *(values[name] for name in node.op.backward_needs())]
+        self.nodes.append(backward)
+        for output, i in enumerate(wants):
+            self.add(node.inputs[i], Entry(backward, output))
+
+    def _incoming(self, node: Node) -> list[Entry] | None:
+        """The gradients that the operator of `node` reads, None if they are all zero."""
+        if not node.op.needs_head_gradient():
+            return []
+        entries = [Entry(node, i) for i in range(node.op.visible_outputs())]
+        totals = [self.total(entry) for entry in entries]
+        if not any(totals):
+            return None
+        return [total or self._zeros(entry) for entry, total in zip(entries, totals, strict=True)]
+
+    def _zeros(self, entry: Entry) -> Entry:
+        return self._node(make("zeros_like"), f"{_label(entry)}_grad_zeros", entry, [entry])
+
+    def _node(self, op, name: str, entry: Entry, inputs: list[Entry]) -> Entry:
+        node = Node(op, name, entry.node.attrs, inputs)
+        self.nodes.append(node)
+        return Entry(node)
 
 
 def _useful(order: list[Node], wrt: Sequence[Node]) -> set[Node]:
     """The nodes whose outputs' gradients matter: the wanted variables, and operators that hand theirs on to one."""
     useful = set(wrt)
     for node in order:
-        if node.op and node.op.needs_head_gradient() and _wants(node, useful):
+        if _wants(node, useful) and node.op.needs_head_gradient():
             useful.add(node)
     return useful
 
 
 def _wants(node: Node, useful: set[Node]) -> tuple[int, ...]:
     """Positions of the inputs for which `node` must compute a gradient."""
-    if node.op is None:
+    if node.op is None or node.forward is not None:
         return ()
     names = node.op.inputs()
     return tuple(i for i, name in enumerate(names) if node.inputs[i].node in useful and node.op.has_gradient(name))
-
-
-def _differentiate(node: Node, wants: tuple[int, ...], parts: Parts) -> None:
-    incoming: list[Entry] = []
-    if node.op.needs_head_gradient():
-        totals = [_total(Entry(node, i), parts) for i in range(node.op.visible_outputs())]
-        if all(total is None for total in totals):
-            return
-        incoming = [total or _zeros_like(Entry(node, i)) for i, total in enumerate(totals)]
-    values = _values(node)
-    names = node.op.inputs()
-    op = gradient_of(node.op, tuple(names[i] for i in wants))
-    inputs = [*incoming, *(values[name] for name in node.op.backward_needs())]
-    backward = Node(op, f"{node.name}_backward", node.attrs, inputs, forward=node)
-    for output, i in enumerate(wants):
-        parts.setdefault(node.inputs[i], []).append(Entry(backward, output))
 
 
 def _values(node: Node) -> dict[str, Entry]:
@@ -73,16 +126,6 @@ def _values(node: Node) -> dict[str, Entry]:
     return {**dict(zip(node.input_names(), node.inputs, strict=True)), **outputs}
 
 
-def _total(entry: Entry, parts: Parts) -> Entry | None:
-    """The sum of all contributions to the gradient of `entry`, made once."""
-    found = parts.get(entry, [])
-    if len(found) > 1:
-        node = entry.node
-        name = f"{node.name}_{node.output_names()[entry.index]}_grad_sum"
-        found[:] = [Entry(Node(make("ElementWiseSum", num_args=len(found)), name, node.attrs, list(found)))]
-    return found[0] if found else None
-
-
-def _zeros_like(entry: Entry) -> Entry:
-    name = f"{entry.node.name}_{entry.node.output_names()[entry.index]}_grad_zeros"
-    return Entry(Node(make("zeros_like"), name, entry.node.attrs, [entry]))
+def _label(entry: Entry) -> str:
+    node = entry.node
+    return f"{node.name}_{node.op.output_labels()[entry.index]}" if node.op else node.name

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,8 @@ class _Solver:
         for node in self.nodes:
             for entry in node.inputs:
                 self.users[entry].append(node)
+            for _, _, twin in _twins(node):
+                self.users[twin].append(node)
 
     def run(self, nodes: Iterable[Node]) -> None:
         """Apply the rules of `nodes`, and of all nodes that what they teach concerns, until nothing changes."""
@@ -117,14 +119,29 @@ class _Solver:
         entries = [*node.inputs, *(Entry(node, i) for i in range(len(node.output_names())))]
         known = {name: self.facts.get(entry) for name, entry in zip(names, entries, strict=True)}
         learnt = self.rule(node.op, known, node.name)
+        news = list(zip(names, entries, (learnt[name] for name in names), strict=True))
+        news += [(name, entry, self.facts.get(twin)) for name, entry, twin in _twins(node)]
         changed = []
-        for name, entry in zip(names, entries, strict=True):
+        for name, entry, fact in news:
             before = self.facts.get(entry)
-            after = self.agree(node, name, before, learnt[name])
-            if after != before:
+            after = self.agree(node, name, before, fact)
+            if after is not None and (before is None or after != before):  # NumPy says float64 == None
                 self.facts[entry] = after
                 changed.append(entry)
         return changed
+
+
+def _twins(node: Node) -> Iterator[tuple[str, Entry, Entry]]:
+    """What a gradient node knows beside its rule: each gradient it takes or gives is like the array it belongs to."""
+    forward = node.forward
+    if forward is None:
+        return
+    values = dict(zip(forward.input_names(), forward.inputs, strict=True))
+    for i, name in enumerate(node.output_names()):
+        yield name, Entry(node, i), values[name.removeprefix("d_")]
+    for i, (name, entry) in enumerate(zip(node.input_names(), node.inputs, strict=True)):
+        if name in ("g", f"g{i}"):
+            yield name, entry, Entry(forward, i)
 
 
 def _agree_on_shape(node: Node, name: str, before: Shape | None, learnt: Shape | None) -> Shape | None:

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from raymx.errors import FormatError, MXNetError
 from raymx.graph.attributes import SPECIAL, dressed, is_dressed, split_for_inputs
 from raymx.graph.node import Entry, Node, topological
-from raymx.ops.op import REGISTRY, make
+from raymx.ops.op import REGISTRY, Op, make
+from raymx.ops.params import REQUIRED, Param, text
 
 VERSION = 10901  # of the MXNet whose form we write
 
-# What operators and parameters were called in 2015, and a meaning that a parameter got only later
+# Operators that 1.x files call by another of their names
+_WRITTEN = {
+    "_plus": "elemwise_add", "_minus": "elemwise_sub", "_mul": "elemwise_mul", "_div": "elemwise_div",
+    "broadcast_plus": "broadcast_add", "broadcast_minus": "broadcast_sub", "ElementWiseSum": "add_n",
+    "flip": "reverse",
+}  # fmt: skip
+# What parameters were called in 2015, and a meaning that one got only later
 _RENAMED = {("SoftmaxActivation", "type"): "mode"}
-_SWAPPED = {"_MinusScalar": "_RMinusScalar", "_DivScalar": "_RDivScalar", "_PowerScalar": "_RPowerScalar"}
 _MEANT_THEN = {"Pooling": {"pooling_convention": "full"}}  # sizes were rounded up
 
 
@@ -59,15 +66,14 @@ def _node_record(node: Node, number: dict[Node, int], versions: dict[Node, int])
 
 def json_name(node: Node) -> str:
     """What files call the node's operator: `null` for a variable, else the name that MXNet 1.x uses."""
-    return (getattr(node.op, "json_name", "") or node.op.name) if node.op else "null"
+    return _WRITTEN.get(node.op.name, node.op.name) if node.op else "null"
 
 
 def _written_attrs(node: Node) -> dict[str, str]:
     """Attributes and parameters in one dict. An operator's bare keys mean parameters, so attributes are dressed."""
-    if node.op is None:
-        merged = {dressed(k) if k in SPECIAL else k: v for k, v in node.attrs.items()}
-    else:
-        merged = {dressed(k): v for k, v in node.attrs.items()} | node.text_params()
+    bare = {k: v for k, v in node.attrs.items() if (node.op or k in SPECIAL) and not is_dressed(k)}
+    others = {k: v for k, v in node.attrs.items() if k not in bare}
+    merged = {**{dressed(k): v for k, v in bare.items()}, **others, **node.text_params()}
     return dict(sorted(merged.items()))
 
 
@@ -88,16 +94,36 @@ def _layout(value, indent: int = 0) -> str:
     return f"{brackets[0]}\n{margin}  {lines}\n{margin}{brackets[1]}"
 
 
+def kept_params(op: Op, given: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters of a node as text: those that were given, as they were given, and those that differ from their
+    defaults. `op` may be today's form of the operator to which they were given."""
+    kept = {}
+    for key, declared in op.declared.items():
+        value = op.attrs[key]
+        if key in given and declared.parse(given[key], op.name) == value:
+            name = _RENAMED.get((op.name, key), key)
+            kept[name] = given[key] if isinstance(given[key], str) else text(value)
+        elif not _is_default(declared, value):
+            kept[key] = text(value)
+    return kept
+
+
+def _is_default(declared: Param, value) -> bool:
+    if value is None or declared.default is None or declared.default is REQUIRED:
+        return value is declared.default
+    return bool(value == declared.default)
+
+
 # ---- reading ----
 
 
-def loads(text: str | bytes, source: str = "the text") -> list[Entry]:
-    """The heads of the graph in `text`; `source` (a file's name) stands in errors.
+def loads(json_text: str | bytes, source: str = "the text") -> list[Entry]:
+    """The heads of the graph in `json_text`; `source` (a file's name) stands in errors.
 
     Raises FormatError if the text is no JSON, no graph, damaged, or uses operators that do not exist here: all of
     them are listed.
     """
-    graph = _document(text, source)
+    graph = _document(json_text, source)
     records = graph["nodes"]
     _check_operators(records, source)
     nodes: list[Node] = []
@@ -112,15 +138,15 @@ def loads(text: str | bytes, source: str = "the text") -> list[Entry]:
         raise FormatError(f"{source}: heads: {error}") from None
 
 
-def _document(text: str | bytes, source: str) -> dict[str, Any]:
+def _document(json_text: str | bytes, source: str) -> dict[str, Any]:
     try:
-        graph = json.loads(text)
+        graph = json.loads(json_text)
     except UnicodeDecodeError:
         raise FormatError(f"{source} is not a symbol: it holds binary data, not JSON text.") from None
     except RecursionError:
         raise FormatError(f"{source} is not a symbol: its lists are nested too deeply.") from None
     except json.JSONDecodeError as error:
-        start = text[:40].decode(errors="replace") if isinstance(text, bytes) else text[:40]
+        start = json_text[:40].decode(errors="replace") if isinstance(json_text, bytes) else json_text[:40]
         raise FormatError(
             f"{source} is not a symbol: not JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
             f"it begins with {start!r}."
@@ -170,8 +196,8 @@ def _read_node(record: dict[str, Any], nodes: list[Node]) -> Node:
         if inputs:
             raise FormatError(f"a variable has no inputs, got {record['inputs']}.")
         return Node(None, name, {**_texts(record, "param"), **_texts(record, "attr", "attrs")})
-    op_name, params, attrs = modernize(record)
-    op = make(op_name, **params)
+    params, attrs = modernize(record)
+    op = make(record["op"], **params)
     names = op.inputs() + op.aux()
     if len(inputs) > len(names):
         raise FormatError(f"{op.name} takes {len(names)} inputs ({', '.join(names)}), got {len(inputs)}.")
@@ -182,7 +208,7 @@ def _read_node(record: dict[str, Any], nodes: list[Node]) -> Node:
         _read_input(op, input_name, entry, handed)
     for input_name, extra in handed.items():  # meant for an input that is no variable: kept where it was
         own.update({f"{input_name}_{key[2:-2]}": value for key, value in extra.items()})
-    return Node(op, name, own, inputs, params=params)
+    return Node(op, name, own, inputs, params=kept_params(op, params))
 
 
 def _read_input(op, name: str, entry: Entry, handed: dict[str, dict[str, str]]) -> None:
@@ -192,8 +218,8 @@ def _read_input(op, name: str, entry: Entry, handed: dict[str, dict[str, str]]) 
         raise FormatError(f"{op.name}: state {name!r} must be a variable, got {entry.node!r}.")
 
 
-def modernize(record: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, str]]:
-    """Operator name, parameters and attributes of a node record of any era, in today's words."""
+def modernize(record: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Parameters and attributes of an operator's record of any era, in today's words."""
     op_name = record["op"]
     merged = _texts(record, "attr", "attrs")
     if "param" in record:
@@ -201,10 +227,7 @@ def modernize(record: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, st
     else:
         attrs = {k: v for k, v in merged.items() if _is_attribute(k, REGISTRY[op_name].declared)}
         params = {k: v for k, v in merged.items() if k not in attrs}
-    params = {_RENAMED.get((op_name, k), k): v for k, v in params.items()}
-    if params.pop("scalar_on_left", "False") in ("True", "true", "1"):
-        op_name = _SWAPPED.get(op_name, op_name)
-    return op_name, params, attrs
+    return params, attrs
 
 
 def _is_attribute(key: str, declared) -> bool:

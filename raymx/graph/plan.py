@@ -60,11 +60,11 @@ def plan(values: Sequence[Value], inplace: Iterable[tuple[int, int]] = ()) -> Pl
     for block, place in zip(blocks, places, strict=True):
         for member in block.members:
             offsets[member] = place
-    return Plan(tuple(offsets), nbytes, sum(_aligned(v.nbytes) for v in values if not v.pinned), shared)
+    return Plan(tuple(offsets), nbytes, sum(aligned(v.nbytes) for v in values if not v.pinned), shared)
 
 
 def _join(values: Sequence[Value], inplace) -> tuple[list[_Block], tuple[tuple[int, int], ...]]:
-    blocks = {i: _Block(_aligned(v.nbytes), v.born, v.dies, [i]) for i, v in enumerate(values) if not v.pinned}
+    blocks = {i: _Block(aligned(v.nbytes), v.born, v.dies, [i]) for i, v in enumerate(values) if not v.pinned}
     shared = []
     for source, target in sorted(inplace, key=lambda pair: values[pair[1]].born):
         if source not in blocks or target not in blocks:
@@ -123,7 +123,8 @@ def _peak(blocks: Sequence[_Block]) -> int:
     return most
 
 
-def _aligned(nbytes: int) -> int:
+def aligned(nbytes: int) -> int:
+    """`nbytes` rounded up to the next place where a value may start."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 

@@ -80,12 +80,21 @@ def _parse(file, path, ndim: int | None) -> np.ndarray:
     shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
     dtype = np.dtype(_TYPES[magic[2]])
     nbytes = math.prod(shape) * dtype.itemsize
-    body = file.read(nbytes + 1)
+    body = _read_upto(file, nbytes + 1)
     if len(body) != nbytes:
         found = f"only {len(body)}" if len(body) < nbytes else "more"
         kind = "truncated" if len(body) < nbytes else "overlong"
         raise FormatError(f"{path}: {kind} idx file: shape {shape} needs {nbytes} bytes after the head, found {found}.")
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _read_upto(file, nbytes: int) -> bytes:
+    """At most `nbytes` bytes, without believing that there are so many."""
+    chunks = []
+    while nbytes > 0 and (chunk := file.read(min(nbytes, 1 << 20))):
+        chunks.append(chunk)
+        nbytes -= len(chunk)
+    return b"".join(chunks)
 
 
 def _dimensions(ndim: int | None) -> str:
@@ -99,8 +108,9 @@ def _read(path, ndim: int, role: str) -> np.ndarray:
             return read_idx(candidate, ndim)
         except FileNotFoundError:
             pass
-    raise MXNetError(f"MNISTIter: {role} file {path} does not exist, nor does {path}.gz; give the path or URL of an idx "
-                     f"file such as {'train-images-idx3-ubyte' if ndim == 3 else 'train-labels-idx1-ubyte'}.")
+    example = "train-images-idx3-ubyte" if ndim == 3 else "train-labels-idx1-ubyte"
+    raise MXNetError(f"MNISTIter: {role} file {path} does not exist, nor does {path}.gz; give the path or URL of an "
+                     f"idx file such as {example}.")
 
 
 def _part(count: int, num_parts: int, part_index: int) -> np.ndarray:

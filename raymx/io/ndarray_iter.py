@@ -117,8 +117,8 @@ class NDArrayIter(DataIter):
         if self.batch_size < 1:
             raise ParameterError(f"NDArrayIter: batch_size must be at least 1, got {self.batch_size}.")
         if self.last_batch_handle != "pad" and self.batch_size > self.num_data:
-            raise ParameterError(f"NDArrayIter: batch_size {self.batch_size} is more than the {self.num_data} rows, and "
-                                 f"{self.last_batch_handle!r} needs one whole batch; use a smaller one, or 'pad'.")
+            raise ParameterError(f"NDArrayIter: batch_size {self.batch_size} is more than the {self.num_data} rows, "
+                                 f"and {self.last_batch_handle!r} needs a whole batch; use a smaller one, or 'pad'.")
 
 
 _NO_ROWS = np.arange(0)

@@ -1,0 +1,341 @@
+"""Functions of one array, element by element. Of integers they are computed exactly and cut off, as in C."""
+
+from __future__ import annotations
+
+from raymx.ops.constant import Constant
+from raymx.ops.op import Op, Pairs, operator
+from raymx.ops.shapes import agreed
+
+ZERO, INFINITY = Constant(0), Constant(float("inf"))
+
+
+class Unary(Op):
+    """out (any) = f(data (any)); shapes are inferred in both directions."""
+
+    inplace: Pairs = (("data", "out"),)
+
+    def infer_shape(self, data=None, out=None):
+        shape = agreed(data, out)
+        return {"data": shape, "out": shape}
+
+
+@operator("_copy", "identity", "_identity")
+class Copy(Unary):
+    """out = data."""
+
+    view = True
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.copyto(out, data)
+
+    def backward(self, xp, g, *, d_data=None):
+        xp.copyto(d_data, g)
+
+
+@operator("BlockGrad", "stop_gradient")
+class BlockGrad(Unary):
+    """out = data; no gradient passes."""
+
+    view = True
+
+    def forward(self, xp, data, *, out):
+        xp.copyto(out, data)
+
+
+@operator("zeros_like")
+class ZerosLike(Unary):
+    """out = zeros of data's shape and dtype."""
+
+    def forward(self, xp, data, *, out):
+        out.fill(0)
+
+
+@operator("ones_like")
+class OnesLike(Unary):
+    """out = ones of data's shape and dtype."""
+
+    def forward(self, xp, data, *, out):
+        out.fill(1)
+
+
+@operator("negative", "_neg")
+class Negative(Unary):
+    """out = -data."""
+
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.negative(data, out=out)
+
+    def backward(self, xp, g, *, d_data=None):
+        xp.negative(g, out=d_data)
+
+
+@operator("abs")
+class Abs(Unary):
+    """out = |data|; the gradient at 0 is 0."""
+
+    def forward(self, xp, data, *, out):
+        xp.absolute(data, out=out)
+
+    def backward(self, xp, g, data, *, d_data=None):
+        xp.sign(data, out=d_data)
+        xp.multiply(d_data, g, out=d_data)
+
+
+@operator("sign")
+class Sign(Unary):
+    """out = -1, 0 or 1; the gradient is zero."""
+
+    def forward(self, xp, data, *, out):
+        xp.sign(data, out=out)
+
+
+@operator("round")
+class Round(Unary):
+    """out = the nearest whole number, halves away from zero; no gradient."""
+
+    def forward(self, xp, data, *, out):
+        whole = xp.trunc(data)
+        xp.add(whole, xp.trunc((data - whole) * 2), out=out)
+
+
+@operator("rint")
+class Rint(Unary):
+    """out = the nearest whole number, halves to the even one; no gradient."""
+
+    def forward(self, xp, data, *, out):
+        xp.rint(data, out=out, casting="unsafe")
+
+
+@operator("ceil")
+class Ceil(Unary):
+    """out = the next whole number above; no gradient."""
+
+    def forward(self, xp, data, *, out):
+        xp.ceil(data, out=out, casting="unsafe")
+
+
+@operator("floor")
+class Floor(Unary):
+    """out = the next whole number below; no gradient."""
+
+    def forward(self, xp, data, *, out):
+        xp.floor(data, out=out, casting="unsafe")
+
+
+@operator("trunc", "fix")
+class Trunc(Unary):
+    """out = the next whole number towards zero; no gradient."""
+
+    def forward(self, xp, data, *, out):
+        xp.trunc(data, out=out, casting="unsafe")
+
+
+@operator("square")
+class Square(Unary):
+    """out = data ** 2."""
+
+    def forward(self, xp, data, *, out):
+        xp.multiply(data, data, out=out)
+
+    def backward(self, xp, g, data, *, d_data=None):
+        xp.multiply(data, g, out=d_data)
+        xp.add(d_data, d_data, out=d_data)
+
+
+@operator("sqrt")
+class Sqrt(Unary):
+    """out = data ** 0.5."""
+
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.sqrt(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, out, *, d_data=None):
+        xp.divide(g, out, out=d_data)
+        xp.multiply(d_data, 0.5, out=d_data)
+
+
+@operator("rsqrt")
+class Rsqrt(Unary):
+    """out = data ** -0.5."""
+
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.divide(1, xp.sqrt(data), out=out, casting="unsafe")
+
+    def backward(self, xp, g, data, out, *, d_data=None):
+        xp.multiply(g, out, out=d_data)
+        xp.divide(d_data, data, out=d_data)
+        xp.multiply(d_data, -0.5, out=d_data)
+
+
+@operator("reciprocal")
+class Reciprocal(Unary):
+    """out = 1 / data."""
+
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.divide(1, data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, out, *, d_data=None):
+        xp.multiply(g, out, out=d_data)
+        xp.multiply(d_data, out, out=d_data)
+        xp.negative(d_data, out=d_data)
+
+
+@operator("exp")
+class Exp(Unary):
+    """out = e ** data."""
+
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.exp(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, out, *, d_data=None):
+        xp.multiply(g, out, out=d_data)
+
+
+@operator("expm1")
+class Expm1(Unary):
+    """out = e ** data - 1, exact near 0."""
+
+    def forward(self, xp, data, *, out):
+        xp.expm1(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, out, *, d_data=None):
+        xp.add(out, 1, out=d_data)
+        xp.multiply(d_data, g, out=d_data)
+
+
+@operator("log")
+class Log(Unary):
+    """out = the natural logarithm of data."""
+
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.log(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, data, *, d_data=None):
+        xp.divide(g, data, out=d_data)
+
+
+@operator("log1p")
+class Log1p(Unary):
+    """out = log(1 + data), exact near 0."""
+
+    def forward(self, xp, data, *, out):
+        xp.log1p(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, data, *, d_data=None):
+        xp.add(data, 1, out=d_data)
+        xp.divide(g, d_data, out=d_data)
+
+
+@operator("cos")
+class Cos(Unary):
+    """out = cos(data), data in radians."""
+
+    def forward(self, xp, data, *, out):
+        xp.cos(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, data, *, d_data=None):
+        xp.sin(data, out=d_data)
+        xp.multiply(d_data, g, out=d_data)
+        xp.negative(d_data, out=d_data)
+
+
+@operator("sin")
+class Sin(Unary):
+    """out = sin(data), data in radians."""
+
+    def forward(self, xp, data, *, out):
+        xp.sin(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, data, *, d_data=None):
+        xp.cos(data, out=d_data)
+        xp.multiply(d_data, g, out=d_data)
+
+
+@operator("tan")
+class Tan(Unary):
+    """out = tan(data), data in radians."""
+
+    def forward(self, xp, data, *, out):
+        xp.tan(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, out, *, d_data=None):
+        xp.multiply(out, out, out=d_data)
+        xp.add(d_data, 1, out=d_data)
+        xp.multiply(d_data, g, out=d_data)
+
+
+@operator("tanh")
+class Tanh(Unary):
+    """out = the hyperbolic tangent of data."""
+
+    def forward(self, xp, data, *, out):
+        xp.tanh(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, out, *, d_data=None):
+        tanh_slope(xp, out, d_data)
+        xp.multiply(d_data, g, out=d_data)
+
+
+@operator("sigmoid")
+class Sigmoid(Unary):
+    """out = 1 / (1 + e ** -data)."""
+
+    def forward(self, xp, data, *, out):
+        sigmoid(xp, data, out)
+
+    def backward(self, xp, g, out, *, d_data=None):
+        sigmoid_slope(xp, out, d_data)
+        xp.multiply(d_data, g, out=d_data)
+
+
+@operator("relu")
+class Relu(Unary):
+    """out = max(data, 0)."""
+
+    def forward(self, xp, data, *, out):
+        rectify(xp, data, out)
+
+    def backward(self, xp, g, out, *, d_data=None):
+        xp.greater(out, 0, out=d_data)
+        xp.multiply(d_data, g, out=d_data)
+
+
+def rectify(xp, data, out) -> None:
+    """out = max(data, 0). NumPy's clip takes a third of the time of its maximum with a number."""
+    if data.dtype.kind == "f":
+        data.clip(ZERO.like(xp, data), INFINITY.like(xp, data), out=out)
+    else:
+        xp.maximum(data, 0, out=out)
+
+
+def sigmoid(xp, data, out) -> None:
+    """out = 1 / (1 + e ** -data)."""
+    xp.negative(data, out=out)
+    xp.exp(out, out=out, casting="unsafe")
+    xp.add(out, 1, out=out)
+    xp.divide(1, out, out=out, casting="unsafe")
+
+
+def sigmoid_slope(xp, out, slope) -> None:
+    """slope = out * (1 - out)."""
+    xp.subtract(1, out, out=slope)
+    xp.multiply(slope, out, out=slope)
+
+
+def tanh_slope(xp, out, slope) -> None:
+    """slope = 1 - out ** 2."""
+    xp.multiply(out, out, out=slope)
+    xp.subtract(1, slope, out=slope)

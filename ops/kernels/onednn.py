@@ -1,0 +1,206 @@
+"""oneDNN's single-precision matrix product, through ctypes, for dot, batch_dot and FullyConnected.
+
+A product is planned once over fixed arrays: pointers and sizes become C values, so that a run costs little more than
+the call. Results do not depend on the number of threads: oneDNN cuts the common axis among its threads only where that
+is long, so long ones are cut here, always at the same places, and added up in order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from raymx.ops.kernels import Run, register
+
+PATH = os.path.join(sys.prefix, "lib", "libdnnl.so.3")  # where the wheel onednn-cpu-gomp puts it
+DEEPEST = 368  # the longest common axis, in elements, of one call; from 384 on oneDNN 3.2 may cut it among threads
+SMALLEST_OF_BATCH = 32**3  # multiplications in one product of a batch below which NumPy's loop is as good
+
+_POINTER, _SIZE, _FLAG, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char, ctypes.c_float
+
+
+@functools.cache
+def load() -> bool:
+    """Whether oneDNN can be used; the first call loads it and holds NumPy's BLAS to one thread, as their thread pools
+    in one process ruin each other."""
+    if not os.path.exists(PATH):
+        return False
+    try:
+        _sgemm()
+        _gomp()
+    except OSError as error:
+        warnings.warn(f"oneDNN is installed but cannot be loaded ({error}); is libgomp.so.1 missing?", stacklevel=2)
+        return False
+    from raymx.ops import backend
+
+    backend.limit_blas(1)
+    return True
+
+
+@functools.cache
+def _sgemm() -> Callable:
+    return ctypes.CDLL(PATH).dnnl_sgemm
+
+
+@functools.cache
+def _gomp() -> ctypes.CDLL:
+    return ctypes.CDLL("libgomp.so.1")
+
+
+def use_threads(n: int) -> None:
+    """Let oneDNN use `n` threads for what the calling thread starts."""
+    _gomp().omp_set_num_threads(n)
+
+
+# ---- a planned product ----
+
+
+def product(a, b, out, beta: float = 0.0) -> list[Run] | None:
+    """Steps that compute out (M, N) = a (M, K) @ b (K, N) + beta * out; None where NumPy must do it.
+
+    Transposed operands are read as they lie; an operand without unit stride is copied at every run.
+    """
+    (m, k), n = a.shape, b.shape[1]
+    lead = _lead(out)
+    if 1 in (m, n) or lead is None or any(x.dtype != np.float32 for x in (a, b, out)):
+        return None
+    steps: list[Run] = []
+    a, b = _readable(a, steps), _readable(b, steps)
+    parts = -(-k // DEEPEST)
+    edges = [k * i // parts // 16 * 16 for i in range(parts)] + [k]
+    for start, stop in zip(edges, edges[1:], strict=False):
+        factor = beta if start == 0 else 1.0
+        steps.append(_call(a[:, start:stop], b[start:stop], out, lead, factor))
+    return steps
+
+
+def _call(a, b, out, lead: int, beta: float) -> Run:
+    (flag_a, lead_a), (flag_b, lead_b) = _layout(a), _layout(b)
+    (m, k), n = a.shape, b.shape[1]
+    run = functools.partial(
+        _sgemm(), flag_a, flag_b, _SIZE(m), _SIZE(n), _SIZE(k),
+        _NUMBER(1.0), _POINTER(a.ctypes.data), _SIZE(lead_a), _POINTER(b.ctypes.data), _SIZE(lead_b),
+        _NUMBER(beta), _POINTER(out.ctypes.data), _SIZE(lead),
+    )  # fmt: skip
+    run.arrays = a, b, out  # type: ignore[attr-defined]  # keeps the memory behind the pointers
+    return run
+
+
+def _lead(matrix) -> int | None:
+    """Elements from one row to the next, if each row lies together and rows do not overlap."""
+    (rows, columns), size = matrix.shape, matrix.itemsize
+    if columns > 1 and matrix.strides[1] != size:
+        return None
+    lead = columns if rows == 1 else matrix.strides[0] // size
+    return lead if lead >= columns and (rows == 1 or matrix.strides[0] % size == 0) else None
+
+
+def _layout(matrix):
+    """How sgemm reads the matrix: not transposed or transposed, and its leading dimension."""
+    lead = _lead(matrix)
+    return (_FLAG(b"N"), lead) if lead is not None else (_FLAG(b"T"), _lead(matrix.T))
+
+
+def _readable(matrix, steps: list[Run]):
+    """The matrix, or a copy that `steps` refreshes if it has no unit stride."""
+    if _lead(matrix) is not None or _lead(matrix.T) is not None:
+        return matrix
+    copy = np.empty_like(matrix, order="C")
+    steps.append(functools.partial(np.copyto, copy, matrix))
+    return copy
+
+
+def _chain(*plans: list[Run] | None) -> Run | None:
+    """One function that runs all steps; None if one of the plans is missing."""
+    if any(plan is None for plan in plans):
+        return None
+    steps = [step for plan in plans for step in plan or ()]
+    if len(steps) == 1:
+        return steps[0]
+
+    def run() -> None:
+        for step in steps:
+            step()
+
+    return run
+
+
+def _viewable(arrays) -> bool:
+    """Whether the arrays keep their memory under any shape."""
+    return all(a.ndim <= 2 or a.flags.c_contiguous for a in arrays.values())
+
+
+# ---- kernels ----
+
+
+@register("FullyConnected", "forward", "onednn")
+def fully_connected(op, xp, ins, outs, extras) -> Run | None:
+    data, weight, out = ins["data"], ins["weight"], outs["out"]
+    if not _viewable(ins) or not _viewable(outs):
+        return None
+    shape = op.rows(data.shape)
+    matrix = out.reshape(shape[0], op.num_hidden)
+    if op.no_bias:
+        return _chain(product(data.reshape(shape), weight.T, matrix))
+    fill = functools.partial(np.copyto, matrix, ins["bias"])
+    return _chain([fill], product(data.reshape(shape), weight.T, matrix, beta=1.0))
+
+
+@register("FullyConnected", "backward", "onednn")
+def fully_connected_backward(op, xp, ins, outs, extras) -> Run | None:
+    if not _viewable(ins) or not _viewable(outs):
+        return None
+    shape = op.rows(ins["data"].shape)
+    g = ins["g"].reshape(shape[0], op.num_hidden)
+    plans: list[list[Run] | None] = []
+    if "d_data" in outs:
+        plans.append(product(g, ins["weight"], outs["d_data"].reshape(shape)))
+    if "d_weight" in outs:
+        plans.append(product(g.T, ins["data"].reshape(shape), outs["d_weight"]))
+    if "d_bias" in outs:
+        plans.append([functools.partial(np.add.reduce, g, axis=0, out=outs["d_bias"])])
+    return _chain(*plans)
+
+
+@register("dot", "forward", "onednn")
+def dot(op, xp, ins, outs, extras) -> Run | None:
+    if not _viewable(ins) or not _viewable(outs):
+        return None
+    a, b = op.matrices(ins["lhs"], ins["rhs"])
+    return _chain(product(a, b, outs["out"].reshape(a.shape[0], b.shape[1])))
+
+
+@register("dot", "backward", "onednn")
+def dot_backward(op, xp, ins, outs, extras) -> Run | None:
+    if not _viewable(ins) or not _viewable(outs):
+        return None
+    a, b = op.matrices(ins["lhs"], ins["rhs"])
+    g = ins["g"].reshape(a.shape[0], b.shape[1])
+    return _chain(*(product(x, y, out) for x, y, out in op.products(a, b, g, outs.get("d_lhs"), outs.get("d_rhs"))))
+
+
+@register("batch_dot", "forward", "onednn")
+def batch_dot(op, xp, ins, outs, extras) -> Run | None:
+    return _batch([(*op.matrices(ins["lhs"], ins["rhs"]), outs["out"])])
+
+
+@register("batch_dot", "backward", "onednn")
+def batch_dot_backward(op, xp, ins, outs, extras) -> Run | None:
+    a, b = op.matrices(ins["lhs"], ins["rhs"])
+    return _batch(op.products(a, b, ins["g"], outs.get("d_lhs"), outs.get("d_rhs")))
+
+
+def _batch(stacks) -> Run | None:
+    """Products of stacks of matrices, one after the other."""
+    plans: list[list[Run] | None] = []
+    for a, b, out in stacks:
+        if a.shape[-2] * a.shape[-1] * b.shape[-1] < SMALLEST_OF_BATCH:
+            return None
+        plans += [product(a[i], b[i], out[i]) for i in np.ndindex(out.shape[:-2])]
+    return _chain(*plans)

@@ -1,0 +1,173 @@
+"""Layers of networks."""
+
+from __future__ import annotations
+
+import math
+
+from raymx.ops.elementwise import ZERO, Unary, rectify, sigmoid, sigmoid_slope, tanh_slope
+from raymx.ops.op import Op, operator
+from raymx.ops.params import Shape, param
+from raymx.ops.random import fill
+from raymx.ops.shapes import agreed, flat2d, reshaped
+from raymx.ops.softmax import softmax, softmax_gradient
+
+
+@operator("FullyConnected")
+class FullyConnected(Op):
+    """out (N, H) = data (N, …) flattened to (N, D) @ weight (H, D).T + bias (H,).
+
+    With `flatten=False` only data's last axis is D, and out (…, H) keeps the others.
+    """
+
+    heavy = True
+    num_hidden: int = param(doc="H, rows of the weight", low=1)
+    no_bias: bool = param(False, doc="leave out the bias input")
+    flatten: bool = param(True, doc="join all of data's axes but the first")
+
+    def inputs(self):
+        return ("data", "weight") if self.no_bias else ("data", "weight", "bias")
+
+    def infer_shape(self, data=None, out=None):
+        known = {"weight": (self.num_hidden, 0), "bias": (self.num_hidden,)}
+        if self.no_bias:
+            del known["bias"]
+        if data is None:
+            return known
+        lead = self._lead(data)
+        known["weight"] = (self.num_hidden, math.prod(data[len(lead) :]))
+        if out is not None and len(out) == len(lead) + 1:
+            lead = agreed(lead, out[:-1])
+            known["data"] = lead + data[len(lead) :]
+        return {**known, "out": (*lead, self.num_hidden)}
+
+    def _lead(self, data: Shape) -> Shape:
+        """The axes of data that out keeps."""
+        return data[:1] if self.flatten else data[:-1]
+
+    def rows(self, data: Shape) -> Shape:
+        """Data as a matrix: (all that `_lead` holds, D)."""
+        lead = self._lead(data)
+        return math.prod(lead), math.prod(data[len(lead) :])
+
+    def forward(self, xp, data, weight, bias=None, *, out):
+        rows = data.reshape(self.rows(data.shape))
+        xp.matmul(rows, weight.T, out=reshaped(out, (len(rows), self.num_hidden)))
+        if bias is not None:
+            xp.add(out, bias, out=out)
+
+    def backward(self, xp, g, data, weight, *, d_data=None, d_weight=None, d_bias=None):
+        shape = self.rows(data.shape)
+        g = g.reshape(shape[0], self.num_hidden)
+        if d_data is not None:
+            xp.matmul(g, weight, out=reshaped(d_data, shape))
+        if d_weight is not None:
+            xp.matmul(g.T, data.reshape(shape), out=d_weight)
+        if d_bias is not None:
+            xp.sum(g, axis=0, out=d_bias)
+
+
+@operator("Activation")
+class Activation(Unary):
+    """out = f(data): relu max(x, 0), sigmoid 1 / (1 + e**-x), tanh, softrelu log(1 + e**x), softsign x / (1 + |x|)."""
+
+    act_type: str = param(doc="which function", choices=("relu", "sigmoid", "tanh", "softrelu", "softsign"))
+
+    def setup(self):
+        if self.act_type == "relu":
+            self.inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        if self.act_type == "relu":
+            rectify(xp, data, out)
+        elif self.act_type == "sigmoid":
+            sigmoid(xp, data, out)
+        elif self.act_type == "tanh":
+            xp.tanh(data, out=out)
+        elif self.act_type == "softrelu":
+            xp.logaddexp(data, 0, out=out)
+        else:
+            xp.divide(data, 1 + xp.absolute(data), out=out)
+
+    def scratch_backward(self, shapes, dtype):
+        return {"alive": (shapes["out"], "bool")} if self.act_type == "relu" else {}
+
+    def backward(self, xp, g, out, *, d_data=None, alive=None):
+        if self.act_type == "relu":
+            xp.greater(out, ZERO.like(xp, out), out=alive)
+            xp.multiply(g, alive, out=d_data)
+        else:
+            self._slope(xp, out, d_data)
+            xp.multiply(d_data, g, out=d_data)
+
+    def _slope(self, xp, out, slope) -> None:
+        """slope = f'(data), told from out = f(data)."""
+        if self.act_type == "sigmoid":
+            sigmoid_slope(xp, out, slope)
+        elif self.act_type == "tanh":
+            tanh_slope(xp, out, slope)
+        elif self.act_type == "softrelu":  # 1 - e**-out
+            xp.negative(out, out=slope)
+            xp.expm1(slope, out=slope)
+            xp.negative(slope, out=slope)
+        else:  # (1 - |out|) ** 2
+            xp.absolute(out, out=slope)
+            xp.subtract(1, slope, out=slope)
+            xp.multiply(slope, slope, out=slope)
+
+
+@operator("Dropout")
+class Dropout(Op):
+    """In training out = data * mask, where mask is 0 with probability `p`, else 1 / (1 - p); otherwise out = data.
+
+    The hidden output `mask` has data's shape; the numbers come from the device's seeded generator.
+    """
+
+    inplace = (("data", "out"),)
+    inplace_backward = (("g", "d_data"),)
+
+    p: float = param(0.5, doc="probability that an element is dropped", low=0, high=1)
+    mode: str = param("training", doc="`always`: drop when not training, too", choices=("training", "always"))
+
+    def outputs(self):
+        return ("out", "mask")
+
+    def visible_outputs(self):
+        return 1
+
+    def infer_shape(self, data=None, out=None):
+        shape = agreed(data, out)
+        return {"data": shape, "out": shape, "mask": shape}
+
+    def forward(self, xp, data, *, out, mask, is_train=False, rng):
+        if self.p == 0 or not (is_train or self.mode == "always"):
+            mask.fill(1)
+            xp.copyto(out, data)
+            return
+        fill(xp, rng.random, mask)
+        xp.greater_equal(mask, self.p, out=mask)
+        xp.multiply(mask, 1 / (1 - self.p) if self.p < 1 else 0, out=mask)
+        xp.multiply(data, mask, out=out)
+
+    def backward(self, xp, g, mask, *, d_data=None):
+        xp.multiply(g, mask, out=d_data)
+
+
+@operator("SoftmaxActivation")
+class SoftmaxActivation(Unary):
+    """out = softmax of data (N, …) over all that belongs to one n (`instance`), or over axis 1 (`channel`)."""
+
+    mode: str = param("instance", doc="over what", choices=("instance", "channel"))
+    type: str | None = param(None, doc="2015's name of `mode`", choices=("instance", "channel"))
+
+    def setup(self):
+        self.mode = self.type or self.mode
+
+    def _view(self, array):
+        return array if self.mode == "channel" else reshaped(array, flat2d(array.shape))
+
+    def forward(self, xp, data, *, out):
+        softmax(xp, data.reshape(self._view(out).shape), self._view(out), 1)
+
+    def backward(self, xp, g, out, *, d_data=None):
+        view = self._view(d_data)
+        softmax_gradient(xp, g.reshape(view.shape), out.reshape(view.shape), view, 1)

@@ -1,0 +1,683 @@
+"""Bound symbols: a graph compiled over arrays of one device, run by one instruction per pass.
+
+    exe = net.simple_bind(mx.cpu(), data=(64, 784))
+    exe.forward(is_train=True, data=batch)
+    exe.backward()
+    exe.grad_dict["fc1_weight"]
+
+A pass is an ordinary task of the engine: it reads and writes the arrays that are bound, in order with everything else
+that uses them, and returns at once.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raymx import ndarray as nd
+from raymx.context import Context
+from raymx.errors import BindError, DTypeError, GraphError, ShapeError, did_you_mean
+from raymx.graph import attributes
+from raymx.graph.compile import Arrays, Spec, entries_of, lower, trace
+from raymx.graph.infer import infer_shapes, infer_types
+from raymx.graph.node import Entry, Node, argument_nodes, aux_nodes, topological
+from raymx.graph.plan import aligned
+from raymx.ndarray import NDArray
+from raymx.ops.infer import complete
+from raymx.ops.params import DTYPES, Shape, as_dtype
+
+GRAD_REQS = ("write", "add", "null")
+
+
+class Arena(NamedTuple):
+    """Parameters that lie side by side in one flat array, and their gradients in another one in the same layout.
+
+    Each begins at a multiple of 64 bytes; what lies between them is zero.
+    """
+
+    names: tuple[str, ...]
+    params: NDArray
+    grads: NDArray
+
+
+class MemoryReport(NamedTuple):
+    """Bytes that an executor uses."""
+
+    planned_nbytes: int  # intermediate values of forward and backward, as they are planned
+    unplanned_nbytes: int  # what these would take if no two shared memory
+    arguments_nbytes: int
+    gradients_nbytes: int
+    states_nbytes: int
+    outputs_nbytes: int  # with the arrays for head gradients
+
+
+class _Bound(NamedTuple):
+    """The arrays of an executor; lists follow `list_arguments` and `list_auxiliary_states`."""
+
+    args: list[NDArray]
+    grads: list[NDArray | None]
+    reqs: list[str]  # "null" wherever there is no gradient array
+    aux: list[NDArray]
+
+
+class Executor:
+    """A symbol bound to arrays; made by `Symbol.bind` and `Symbol.simple_bind`.
+
+    - `arg_arrays`, `grad_arrays`, `aux_arrays` are in the order of `list_arguments` and `list_auxiliary_states`; a
+      gradient is None where there is no array for one.
+    - `outputs` holds one array per output of the symbol, there from the start and always the same; they may be changed
+      and handed back as head gradients.
+    - `arenas` tells how `simple_bind` laid out what is learnt; empty otherwise.
+
+    All arrays stay the user's: what is written into an argument is seen by the next pass.
+    """
+
+    def __init__(
+        self, who: str, symbol, ctx: Context, bound: _Bound, shared: Executor | None = None, outputs=(), arenas=()
+    ):  # fmt: skip
+        self._symbol, self._ctx, self._lane, self._reqs = symbol, ctx, ctx.lane, bound.reqs
+        self.arg_arrays, self.grad_arrays, self.aux_arrays = bound.args, bound.grads, bound.aux
+        self.arenas: tuple[Arena, ...] = tuple(arenas)
+        self._argument_names, self._output_names = symbol.list_arguments(), symbol.list_outputs()
+        order = topological(symbol.heads)
+        self._arguments, self._states = argument_nodes(order), aux_nodes(order)
+        wrt = [node for node, req in zip(self._arguments, self._reqs, strict=True) if req != "null"]
+        self._traced = _trace(who, symbol.heads, self._variables(), wrt)
+        reused = list(outputs) or [None] * len(symbol.heads)
+        self.outputs: list[NDArray] = [
+            self._new(head) if old is None else _resized(old, self._traced.specs[head].shape)
+            for head, old in zip(symbol.heads, reused, strict=True)
+        ]
+        self._head_grads = [None if g is None else self._new(Entry(g)) for g in self._traced.head_grads]
+        self._arena: NDArray | None = shared._arena if shared is not None else None
+        self._monitor: _Monitor | None = None
+        self._drop_program: Callable[[], Any] | None = None
+        self._compile({})
+
+    def __repr__(self) -> str:
+        return f"<Executor of {self._symbol!r} on {self._ctx}>"
+
+    # ---- running ----
+
+    def forward(self, is_train: bool = False, **arrays) -> list[NDArray]:
+        """Compute the outputs from the arguments and return them, without waiting.
+
+        Keywords are copied into the arguments of that name first; they may be arrays of any device. Raises BindError for
+        an unknown name or another shape than was bound.
+        """
+        for name, value in arrays.items():
+            self._feed(name, value)
+        self._run("forward", bool(is_train))
+        self._ready = True
+        return self.outputs
+
+    def backward(self, out_grads=None, is_train: bool = True) -> None:
+        """Compute the gradients for the last `forward`, without waiting; `grad_req` said how they are written.
+
+        `out_grads` is the gradient that comes in at each output: an array, a list in the order of the outputs, or a dict
+        by their names. Losses need none and ignore it. Raises BindError where one is needed and missing or of another
+        shape, GraphError if there was no forward.
+        """
+        if not self._traced.trains:
+            return
+        if not self._ready:
+            raise GraphError(
+                f"{self!r}: backward uses up what forward left in memory; call forward() before each backward()."
+            )
+        given = self._given_head_grads(out_grads)
+        for name, target, value in zip(self._output_names, self._head_grads, given, strict=True):
+            if target is not None:
+                _check_head_grad(name, target, value)
+                target[:] = value
+        self._run("backward", bool(is_train))
+        self._ready = self._compiled.repeatable
+
+    def _run(self, phase: str, is_train: bool) -> None:
+        reads, writes = self._access[phase]
+        self._lane.run_program(self._program, phase, is_train, reads, writes)
+        if self._monitor is not None:
+            self._monitor.show(phase)
+
+    def _feed(self, name: str, value) -> None:
+        names = self._argument_names
+        count = names.count(name)
+        if count != 1:
+            what = f"{count} arguments are" if count else "no argument is"
+            raise BindError(f"forward: {what} called {name!r}{did_you_mean(name, names)} (arguments: {_some(names)}).")
+        target = self.arg_arrays[names.index(name)]
+        value = value if isinstance(value, NDArray) else np.asarray(value)
+        if value.shape != target.shape:
+            raise BindError(
+                f"forward: {name} must have shape {target.shape}, as it was bound, got {value.shape}; see reshape()."
+            )
+        target[:] = value
+
+    def _given_head_grads(self, out_grads) -> list[Any]:
+        names = self._output_names
+        if isinstance(out_grads, Mapping):
+            _refuse_unknown("backward: out_grads", out_grads, names, "output")
+            return [out_grads.get(name) for name in names]
+        if out_grads is None:
+            return [None] * len(names)
+        given = [out_grads] if isinstance(out_grads, (NDArray, np.ndarray)) else list(out_grads)
+        if len(given) != len(names):
+            raise BindError(
+                f"backward: out_grads must hold one array per output, {len(names)} ({_some(names)}), got {len(given)}."
+            )
+        return given
+
+    # ---- arrays by name ----
+
+    @cached_property
+    def arg_dict(self) -> dict[str, NDArray]:
+        """Arguments by name. Raises BindError if two bear one name, as do the others."""
+        return _dict("arguments", self._argument_names, self.arg_arrays)
+
+    @cached_property
+    def grad_dict(self) -> dict[str, NDArray | None]:
+        """Gradients by the names of their arguments."""
+        return _dict("arguments", self._argument_names, self.grad_arrays)
+
+    @cached_property
+    def aux_dict(self) -> dict[str, NDArray]:
+        """Auxiliary states by name."""
+        return _dict("auxiliary states", [node.name for node in self._states], self.aux_arrays)
+
+    @cached_property
+    def output_dict(self) -> dict[str, NDArray]:
+        """Outputs by name."""
+        return _dict("outputs", self._output_names, self.outputs)
+
+    def copy_params_from(self, arg_params: Mapping, aux_params: Mapping | None = None, allow_extra_params: bool = False):
+        """Copy values, from any device and of any dtype, into the arguments and states of the same names.
+
+        Raises BindError for another shape, and for a name that the symbol lacks unless `allow_extra_params`.
+        """
+        for what, params, targets in (
+            ("arg_params", arg_params, self.arg_dict),
+            ("aux_params", aux_params or {}, self.aux_dict),
+        ):
+            if not allow_extra_params:
+                noun = "argument" if what == "arg_params" else "auxiliary state"
+                _refuse_unknown(f"copy_params_from: {what}", params, list(targets), noun)
+            for name, value in params.items():
+                if name in targets:
+                    _check_shape(f"copy_params_from: {what}[{name!r}]", value, targets[name].shape)
+                    targets[name][:] = value
+
+    # ---- other shapes ----
+
+    def reshape(self, partial_shaping: bool = False, allow_up_sizing: bool = False, **shapes) -> Executor:
+        """A new executor for inputs of other shapes, on the same memory: what one of them computes overwrites the other's.
+
+        `partial_shaping` lets arguments that are not named in `shapes` change their shape, too; `allow_up_sizing` lets
+        arrays grow, which then are new ones. Raises BindError where that is needed and not allowed.
+        """
+        types = {node: array.dtype for node, array in self._by_node()}
+        order = topological(self._symbol.heads)
+        specs = _infer("reshape", order, _shapes_by_node("reshape", order, shapes), types)
+        for node, array in self._by_node():
+            if node.name not in shapes and specs[node].shape != array.shape and not partial_shaping:
+                raise BindError(
+                    f"reshape: {node.name} would change from {array.shape} to {specs[node].shape} and would no longer be "
+                    "shared as it is; name it, too, or say partial_shaping=True."
+                )
+            if specs[node].nbytes > array.nbytes and not allow_up_sizing:
+                raise BindError(
+                    f"reshape: {node.name} would grow from {array.shape} to {specs[node].shape} and could no longer be "
+                    "shared; bind the largest shapes first, or say allow_up_sizing=True."
+                )
+        arguments = [specs[node].shape for node in self._arguments]
+        bound = _Bound(
+            [_resized(x, shape) for x, shape in zip(self.arg_arrays, arguments, strict=True)],
+            [None if x is None else _resized(x, shape) for x, shape in zip(self.grad_arrays, arguments, strict=True)],
+            self._reqs,
+            [_resized(x, specs[node].shape) for x, node in zip(self.aux_arrays, self._states, strict=True)],
+        )
+        return Executor("reshape", self._symbol, self._ctx, bound, self, self.outputs)
+
+    # ---- looking inside ----
+
+    def set_monitor_callback(self, callback: Callable[[str, NDArray], Any] | None, monitor_all: bool = False) -> None:
+        """Call `callback(name, array)` for every value that a pass computes, after the pass; None ends that.
+
+        Values are called `<node>_<output>` and gradients `<node>_backward_<input>`; with `monitor_all`, inputs come as
+        well, as `<node>_<input>`. While a monitor is set, no two values share memory. The next `backward` needs a new
+        `forward`.
+        """
+        self._monitor = None
+        kept = {}
+        if callback is not None:
+            made = self._traced.forward + self._traced.backward
+            kept = {e: self._new(e) for node in made for e in entries_of(node)}
+        self._compile(kept)
+        if callback is not None:
+            self._monitor = _Monitor(callback, monitor_all, self._traced, {**dict(self._known_entries()), **kept})
+
+    def memory_report(self) -> MemoryReport:
+        """How many bytes the executor uses, and what the memory plan saves."""
+        return MemoryReport(
+            self._compiled.program.arena_nbytes,
+            self._compiled.unplanned_nbytes,
+            *map(_nbytes, (self.arg_arrays, self.grad_arrays, self.aux_arrays, self.outputs + self._head_grads)),
+        )
+
+    def debug_str(self) -> str:
+        """The program as text, for people: a line per step with the places that it reads and writes, and the memory."""
+        program, names = self._compiled.program, self._place_names()
+        lines = [f"{self!r}"]
+
+        def place(slot: int) -> str:
+            at = program.slots[slot]
+            where = f"arena+{at.offset}" if at.array is None else names[at.array]
+            return f"{where} {at.shape}"
+
+        for phase, steps in program.phases.items():
+            lines.append(f"{phase}: {len(steps)} steps")
+            for step in steps:
+                ins, outs = (", ".join(map(place, slots)) for slots in (step.ins, step.outs))
+                lines.append(f"  {step.op.name} {step.name!r}: {ins} -> {outs}")
+        report = self.memory_report()
+        lines.append(
+            f"Total {report.planned_nbytes / 2**20:g} MB allocated ({report.unplanned_nbytes / 2**20:g} MB without sharing)"
+        )
+        return "\n".join(lines) + "\n"
+
+    def _place_names(self) -> dict[int, str]:
+        names = {array._id: node.name for node, array in self._by_node()}
+        for node, grad in zip(self._arguments, self.grad_arrays, strict=True):
+            names.update({} if grad is None else {grad._id: f"gradient of {node.name}"})
+        for name, output, head_grad in zip(self._output_names, self.outputs, self._head_grads, strict=True):
+            names[output._id] = name
+            names.update({} if head_grad is None else {head_grad._id: f"gradient at {name}"})
+        names.update((array._id, f"{e.node.name}[{e.index}]") for e, array in self._kept.items())
+        return names
+
+    # ---- compiling ----
+
+    def _compile(self, kept: dict[Entry, NDArray]) -> None:
+        """Plan, ship the program, and forget the one before; `kept` are arrays for values that shall stay."""
+        self._kept = kept
+        wanted = zip(self._arguments, self._reqs, self.grad_arrays, strict=True)
+        grads = {node: (req, grad) for node, req, grad in wanted if req != "null" and grad is not None}
+        arrays = Arrays(
+            {node: array._id for node, array in self._by_node()},
+            [x._id for x in self.outputs],
+            {node: (req, grad._id) for node, (req, grad) in grads.items()},
+            [None if x is None else x._id for x in self._head_grads],
+            frozenset(grad._id for _, grad in grads.values() if grad._strides is not None),
+            {entry: array._id for entry, array in kept.items()},
+        )
+        self._compiled = lower(self._traced, arrays)
+        program = self._compiled.program
+        if program.arena_nbytes:
+            self._arena = self._arena_of(program.arena_nbytes)
+            program.arena = self._arena._id
+        if self._drop_program is not None:
+            self._drop_program()
+        self._program = self._lane.new_program(program)
+        finalizer = weakref.finalize(self, self._lane.drop_program, self._program)
+        finalizer.atexit = False
+        self._drop_program = finalizer
+        self._access = {phase: self._variables_of(phase) for phase in program.phases}
+        self._ready = False  # whether backward can go back through what forward left
+
+    def _arena_of(self, nbytes: int) -> NDArray:
+        if self._arena is not None and self._arena.size >= nbytes:
+            return self._arena
+        return nd.empty((nbytes,), self._ctx, "uint8")
+
+    def _variables_of(self, phase: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The engine's variables that a phase reads and writes."""
+        program = self._compiled.program
+        tags = {array._id: array._var for array in self._all_arrays()}
+        reads, writes = ({tags[i]: None for i in ids} for ids in (program.reads(phase), program.writes(phase)))
+        if phase in self._compiled.random:
+            writes[self._lane.rng_var] = None
+        return (*reads, self._program), tuple(writes)
+
+    def _all_arrays(self) -> list[NDArray]:
+        lists: Iterable = (
+            self.arg_arrays, self.grad_arrays, self.aux_arrays, self.outputs, self._head_grads, self._kept.values(),
+            [self._arena],
+        )  # fmt: skip
+        return [array for each in lists for array in each if array is not None]
+
+    def _by_node(self) -> list[tuple[Node, NDArray]]:
+        return [
+            *zip(self._arguments, self.arg_arrays, strict=True),
+            *zip(self._states, self.aux_arrays, strict=True),
+        ]
+
+    def _known_entries(self) -> list[tuple[Entry, NDArray]]:
+        heads = [
+            (Entry(g), array)
+            for g, array in zip(self._traced.head_grads, self._head_grads, strict=True)
+            if g is not None and array is not None
+        ]
+        return [*((Entry(node), array) for node, array in self._by_node()), *heads]
+
+    def _variables(self) -> dict[Node, Spec]:
+        return {node: Spec(array.shape, array.dtype) for node, array in self._by_node()}
+
+    def _new(self, entry: Entry) -> NDArray:
+        shape, dtype = self._traced.specs[entry]
+        return nd.empty(shape, self._ctx, dtype)
+
+
+class _Monitor:
+    """Shows values that a program leaves in arrays of their own."""
+
+    def __init__(self, callback, monitor_all: bool, traced, arrays: Mapping[Entry, NDArray]):
+        self._callback = callback
+        self._shown = {
+            phase: [(label, arrays[e]) for node in nodes for label, e in _labelled(node, monitor_all)]
+            for phase, nodes in (("forward", traced.forward), ("backward", traced.backward))
+        }
+
+    def show(self, phase: str) -> None:
+        """Hand every value of a phase to the callback, in the order in which they were computed."""
+        for label, array in self._shown[phase]:
+            self._callback(label, array)
+
+
+def _labelled(node: Node, with_inputs: bool) -> list[tuple[str, Entry]]:
+    """The names and entries that a monitor is shown of one node."""
+    shown = []
+    if with_inputs:
+        shown += [(f"{node.name}_{n}", e) for n, e in zip(node.input_names(), node.inputs, strict=True)]
+    labels = node.op.output_labels() if node.op else ()
+    return shown + [(f"{node.name}_{label.removeprefix('d_')}", Entry(node, i)) for i, label in enumerate(labels)]
+
+
+# ---- binding ----
+
+
+def bind(
+    symbol, ctx, args, args_grad=None, grad_req="write", aux_states=None, group2ctx=None, shared_exec=None
+) -> Executor:
+    """Bind a symbol to arrays on `ctx`.
+
+    - args: an array for each argument, as a list in the order of `list_arguments` or a dict by name.
+    - args_grad: arrays that take the gradients, likewise; None or left out for none.
+    - grad_req: "write", "add" or "null", as a word, a list or a dict; a name that a dict lacks is "null".
+    - aux_states: arrays for the auxiliary states, as a list or dict.
+    - group2ctx: contexts by `ctx_group`; they must be `ctx`, so far.
+    - shared_exec: an executor whose memory for intermediate values is used as well; run one of them at a time.
+
+    Raises BindError for arrays that are missing, unknown, on another device or of another shape or dtype.
+    """
+    order = _order("bind", symbol, ctx, group2ctx)
+    arguments, states = argument_nodes(order), aux_nodes(order)
+    values = _arrays("bind: args", args, arguments, ctx)
+    grads = _grad_arrays("bind: args_grad", args_grad, arguments, values, ctx)
+    reqs = _grad_reqs("bind", grad_req, arguments)
+    reqs = ["null" if grad is None else req for req, grad in zip(reqs, grads, strict=True)]
+    aux = _arrays("bind: aux_states", aux_states, states, ctx)
+    return Executor("bind", symbol, ctx, _Bound(values, grads, reqs, aux), shared_exec)
+
+
+def simple_bind(
+    symbol, ctx, grad_req="write", type_dict=None, group2ctx=None, shared_exec=None, /, **shapes
+) -> Executor:  # fmt: skip
+    """Bind a symbol to new arrays of zeros, whose shapes and dtypes follow from `shapes` and `type_dict` (both by name).
+
+    What is learnt (arguments with a gradient that `shapes` does not name) lies in one array per dtype, see
+    `Executor.arenas`. Raises BindError for unknown names and for shapes that cannot be told.
+    """
+    order = _order("simple_bind", symbol, ctx, group2ctx)
+    arguments, states = argument_nodes(order), aux_nodes(order)
+    types = {n: _dtype(n.name, t) for n, t in _by_node("simple_bind: type_dict", order, type_dict or {}).items()}
+    specs = _infer("simple_bind", order, _shapes_by_node("simple_bind", order, shapes), types)
+    reqs = _grad_reqs("simple_bind", grad_req, arguments)
+    wanting = [node for node, req in zip(arguments, reqs, strict=True) if req != "null"]
+    args: dict[Node, NDArray] = {}
+    grads: dict[Node, NDArray] = {}
+    learnt = [node for node in wanting if node.name not in shapes]
+    arenas = [_arena(ctx, nodes, specs, args, grads) for nodes in _by_dtype(learnt, specs)]
+    for node in arguments:
+        if node not in args:
+            args[node] = nd.zeros(specs[node].shape, ctx, specs[node].dtype)
+    for node in wanting:
+        if node not in grads:
+            grads[node] = nd.zeros(specs[node].shape, ctx, specs[node].dtype)
+    bound = _Bound(
+        [args[node] for node in arguments],
+        [grads.get(node) for node in arguments],
+        reqs,
+        [nd.zeros(specs[node].shape, ctx, specs[node].dtype) for node in states],
+    )
+    return Executor("simple_bind", symbol, ctx, bound, shared_exec, arenas=arenas)
+
+
+def _by_dtype(nodes: Sequence[Node], specs: Mapping[Node, Spec]) -> list[list[Node]]:
+    groups: dict[np.dtype, list[Node]] = {}
+    for node in nodes:
+        groups.setdefault(specs[node].dtype, []).append(node)
+    return list(groups.values())
+
+
+def _arena(ctx, nodes: Sequence[Node], specs, args: dict[Node, NDArray], grads: dict[Node, NDArray]) -> Arena:
+    """One array for these parameters and one for their gradients; their windows go into `args` and `grads`."""
+    dtype = specs[nodes[0]].dtype
+    starts = [0]
+    for node in nodes:
+        starts.append(starts[-1] + aligned(specs[node].nbytes) // dtype.itemsize)
+    flats = [nd.zeros((starts[-1],), ctx, dtype) for _ in range(2)]
+    for node, start in zip(nodes, starts, strict=False):
+        shape = specs[node].shape
+        args[node], grads[node] = (flat[start : start + math.prod(shape)].reshape(shape) for flat in flats)
+    return Arena(tuple(node.name for node in nodes), *flats)
+
+
+def _order(who: str, symbol, ctx, group2ctx) -> list[Node]:
+    """The symbol's nodes, once it is sure that all of them belong on `ctx`."""
+    if not isinstance(ctx, Context):
+        raise BindError(f"{who}: ctx must be a Context such as mx.cpu(), got {ctx!r}.")
+    order = topological(symbol.heads)
+    for node in order if group2ctx else ():
+        group = attributes.find(node.attrs, "ctx_group")
+        where = group2ctx.get(group, ctx) if group is not None else ctx
+        if where != ctx:
+            raise GraphError(
+                f"{who}: group {group!r} ({node.name!r}) is placed on {where}, but the executor runs on {ctx}; groups on "
+                "several devices are not supported yet: give all of them one context."
+            )
+    return order
+
+
+def _by_node(who: str, order: Sequence[Node], given: Mapping[str, Any]) -> dict[Node, Any]:
+    """What is given by name, by variable; a name speaks for all variables that bear it."""
+    variables = [node for node in order if node.is_variable]
+    _refuse_unknown(who, given, [node.name for node in variables], "argument")
+    return {node: given[node.name] for node in variables if given.get(node.name) is not None}
+
+
+def _arrays(who: str, given, nodes: Sequence[Node], ctx: Context) -> list[NDArray]:
+    """An array on `ctx` for each of `nodes`."""
+    names = [node.name for node in nodes]
+    found = _in_order(who, given, names)
+    missing = [name for name, array in zip(names, found, strict=True) if array is None]
+    if missing:
+        raise BindError(
+            f"{who} lacks {_some(map(repr, missing))}; give an array for each, or use simple_bind, which makes them."
+        )
+    for name, array in zip(names, found, strict=True):
+        _check_array(f"{who}[{name!r}]", array, ctx)
+    return found
+
+
+def _grad_arrays(who: str, given, nodes: Sequence[Node], args: Sequence[NDArray], ctx: Context) -> list[NDArray | None]:
+    """The arrays for gradients, None for none."""
+    names = [node.name for node in nodes]
+    found = _in_order(who, given, names)
+    for name, grad, arg in zip(names, found, args, strict=True):
+        if grad is not None:
+            _check_array(f"{who}[{name!r}]", grad, ctx)
+            if (grad.shape, grad.dtype) != (arg.shape, arg.dtype):
+                raise BindError(
+                    f"{who}[{name!r}] must be {arg.shape} {arg.dtype} like its argument, got {grad.shape} {grad.dtype}."
+                )
+            if not grad.writable:
+                raise BindError(f"{who}[{name!r}] is read-only (writable is False), but it is to take a gradient.")
+    return found
+
+
+def _in_order(who: str, given, names: Sequence[str]) -> list[Any]:
+    """The values for `names` out of a list or dict; None for what a dict, or None, leaves out."""
+    if given is None:
+        return [None] * len(names)
+    if isinstance(given, Mapping):
+        _refuse_unknown(who, given, names, "argument")
+        return [given.get(name) for name in names]
+    if isinstance(given, NDArray) or not isinstance(given, Sequence):
+        raise BindError(f"{who} must be a list or a dict of NDArrays, got {type(given).__name__}.")
+    if len(given) != len(names):
+        raise BindError(f"{who} must hold {len(names)} arrays ({_some(names)}), got {len(given)}.")
+    return list(given)
+
+
+def _grad_reqs(who: str, given, nodes: Sequence[Node]) -> list[str]:
+    """A word of GRAD_REQS for each argument."""
+    names = [node.name for node in nodes]
+    if isinstance(given, str):
+        reqs = [given] * len(names)
+    elif isinstance(given, Mapping):
+        _refuse_unknown(f"{who}: grad_req", given, names, "argument")
+        reqs = [given.get(name, "null") for name in names]
+    else:
+        reqs = list(given)
+        if len(reqs) != len(names):
+            raise BindError(f"{who}: grad_req must hold {len(names)} words ({_some(names)}), got {len(reqs)}.")
+    for name, req in zip(names, reqs, strict=True):
+        if req not in GRAD_REQS:
+            near = did_you_mean(str(req), GRAD_REQS)
+            raise BindError(f"{who}: grad_req of {name!r} must be 'write', 'add' or 'null', got {req!r}{near}.")
+    return reqs
+
+
+# ---- shapes and types ----
+
+
+def _shapes_by_node(who: str, order: Sequence[Node], shapes: Mapping[str, Any]) -> dict[Node, Shape]:
+    return {node: _shape(who, node.name, value) for node, value in _by_node(who, order, shapes).items()}
+
+
+def _shape(who: str, name: str, value) -> Shape:
+    try:
+        return tuple(operator.index(d) for d in ((value,) if isinstance(value, (int, np.integer)) else value))
+    except TypeError:
+        raise BindError(f"{who}: the shape of {name!r} must be a tuple of integers, got {value!r}.") from None
+
+
+def _dtype(name: str, value) -> np.dtype:
+    try:
+        return as_dtype(value)
+    except TypeError as error:
+        raise DTypeError(f"simple_bind: type_dict[{name!r}]: {error}") from None
+
+
+def _infer(who: str, order: list[Node], shapes: Mapping[Node, Shape], types: Mapping[Node, np.dtype]) -> dict[Node, Spec]:
+    """Shape and dtype of every variable; float32 where nothing is known. Raises BindError for what cannot be told."""
+    found_shapes = infer_shapes(order, shapes)
+    found_types = infer_types(order, types, DTYPES["float32"])
+    variables = [node for node in order if node.is_variable]
+    unknown = [node.name for node in variables if not complete(found_shapes.get(Entry(node)))]
+    if unknown:
+        given = _some(f"{node.name}={shape}" for node, shape in shapes.items()) or "nothing"
+        raise BindError(f"{who}: the shapes of {_some(map(repr, unknown))} cannot be told from {given}; name more shapes.")
+    return {node: Spec(found_shapes[Entry(node)], found_types[Entry(node)]) for node in variables}
+
+
+def _trace(who: str, heads: Sequence[Entry], variables: dict[Node, Spec], wrt: Sequence[Node]):
+    """The traced graph; an array that does not fit is named by the variable for which it came."""
+    try:
+        return trace(heads, variables, wrt)
+    except (ShapeError, DTypeError) as error:
+        order = topological(list(heads))
+        shapes = {node: spec.shape for node, spec in variables.items()}
+        types = {node: spec.dtype for node, spec in variables.items()}
+        culprit = _culprit(order, shapes, infer_shapes) or _culprit(order, types, infer_types)
+        raise BindError(f"{who}: {culprit}{error}") from error
+
+
+def _culprit(order: list[Node], given: Mapping[Node, Any], infer: Callable) -> str:
+    """The first variable, in their order, whose value contradicts those before it."""
+    known: dict[Node, Any] = {}
+    for node, value in given.items():
+        expected = infer(order, known).get(Entry(node))
+        known[node] = value
+        try:
+            infer(order, known)
+        except (ShapeError, DTypeError):
+            fits = f", which must be {expected}" if expected is not None else ""
+            return f"the array for {node.name!r}{fits}, is {value}: "
+    return ""
+
+
+# ---- small checks ----
+
+
+def _check_array(who: str, array, ctx: Context) -> None:
+    if not isinstance(array, NDArray):
+        raise BindError(f"{who} must be an NDArray, got {type(array).__name__}; make one with mx.nd.array.")
+    if array._lane is not ctx.lane:
+        raise BindError(
+            f"{who} lies on {array.context}, but the executor runs on {ctx}; move it with as_in_context({ctx})."
+        )
+
+
+def _check_shape(who: str, array, shape: Shape) -> None:
+    if array.shape != shape:
+        raise BindError(f"{who} must have shape {shape}, got {array.shape}.")
+
+
+def _check_head_grad(name: str, target: NDArray, value) -> None:
+    if value is None:
+        raise BindError(
+            f"backward: output {name!r} is no loss, so the gradient that comes in there must be given; call "
+            "backward([...]) with an array per output, or end the network with a loss (SoftmaxOutput, MakeLoss, …)."
+        )
+    if not isinstance(value, (NDArray, np.ndarray)):
+        raise BindError(f"backward: the gradient at {name!r} must be an NDArray, got {type(value).__name__}.")
+    _check_shape(f"backward: the gradient at {name!r}", value, target.shape)
+
+
+def _refuse_unknown(who: str, given: Iterable[str], known: Sequence[str], noun: str) -> None:
+    for name in given:
+        if name not in known:
+            near = did_you_mean(str(name), known)
+            raise BindError(f"{who}: no {noun} is called {name!r}{near} ({noun}s: {_some(known) or 'none'}).")
+
+
+def _dict(what: str, names: Sequence[str], arrays: Sequence) -> dict[str, Any]:
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise BindError(f"several {what} are called {_some(map(repr, sorted(twice)))}; use the list of arrays instead.")
+    return dict(zip(names, arrays, strict=True))
+
+
+def _resized(array: NDArray, shape: Shape) -> NDArray:
+    """The first elements of `array` in another shape, sharing its memory; a new array if there are too few."""
+    size = math.prod(shape)
+    if array.shape == shape:
+        return array
+    if size > array.size:
+        return nd.zeros(shape, array.context, array.dtype)
+    return array.reshape((-1,))[:size].reshape(shape)
+
+
+def _nbytes(arrays: Iterable[NDArray | None]) -> int:
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
+def _some(names: Iterable) -> str:
+    """The first few names, for an error message."""
+    listed = list(map(str, names))
+    return ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")

@@ -1,0 +1,336 @@
+"""From a graph to a program: what runs, in which order, and where every value lies.
+
+Two stages, both pure. `trace` adds the gradient graph and finds all shapes; the caller then makes the arrays that live
+outside the program. `lower` turns nodes into steps and gives each value a place:
+
+- A value that is an argument, state, output, gradient or head gradient lies in that array. An output or a gradient is
+  written there by the step that makes it, unless that is impossible (a second output of one value, an argument that is
+  an output, `add`): then a step copies or adds.
+- Every other value lies in the arena. Values in one *home* share bytes by nature: the inputs and outputs of operators
+  that only rename their input's bytes (`view`). The planner lets homes share bytes when their lifetimes allow it.
+
+Forward may run several times before backward: what backward reads is never overwritten by forward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from raymx.errors import ShapeError
+from raymx.graph.gradient import differentiate, head_gradients
+from raymx.graph.infer import infer_shapes, infer_types
+from raymx.graph.node import Entry, Node, topological
+from raymx.graph.plan import Plan, Value, aligned, plan
+from raymx.ops.infer import complete, infer_call
+from raymx.ops.op import Op, make
+from raymx.ops.params import Shape
+from raymx.ops.program import Program, Slot, Step
+
+
+class Spec(NamedTuple):
+    """What an array looks like."""
+
+    shape: Shape
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass
+class Traced:
+    """A graph with its gradient graph and all shapes, before anything has a place."""
+
+    heads: list[Entry]
+    forward: list[Node]  # operators, in the order in which they run
+    backward: list[Node]
+    gradients: dict[Node, Entry | None]  # of every variable that wants one; None = zero
+    head_grads: list[Node | None]  # the variable for each head's incoming gradient, None where it is not used
+    specs: dict[Entry, Spec]
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a backward phase."""
+        return bool(self.gradients)
+
+
+def trace(heads: Sequence[Entry], variables: Mapping[Node, Spec], wrt: Sequence[Node] = ()) -> Traced:
+    """Add the gradient graph for the variables `wrt` and infer every shape and dtype from those of `variables`.
+
+    Raises ShapeError or DTypeError that names operator and node.
+    """
+    heads = list(heads)
+    incoming = head_gradients(heads)
+    gradients = differentiate(heads, wrt, incoming)
+    order = topological(heads)
+    specs = _specs(order, variables)
+    specs.update((g, specs[head]) for g, head in zip(incoming, heads, strict=True))
+    for node in gradients.nodes:
+        _infer(node, specs)
+    used = {e for node in gradients.nodes for e in node.inputs} | {e for e in gradients.of.values() if e}
+    head_grads = [g.node if g in used else None for g in incoming]
+    forward = [node for node in order if node.op]
+    return Traced(heads, forward, gradients.nodes, gradients.of, head_grads, specs)
+
+
+def _specs(order: list[Node], variables: Mapping[Node, Spec]) -> dict[Entry, Spec]:
+    """Shape and dtype of every output of the nodes in `order`."""
+    differentiated = [Entry(node.forward) for node in order if node.forward]  # a gradient has the shape of its input
+    order = topological([*differentiated, *map(Entry, order)])
+    plain = [node for node in order if node.forward is None]
+    shapes = infer_shapes(plain, {v: s.shape for v, s in variables.items()})
+    types = infer_types(plain, {v: s.dtype for v, s in variables.items()})
+    specs = {Entry(v): spec for v, spec in variables.items()}
+    specs.update((e, Spec(s, types[e])) for e, s in shapes.items() if complete(s) and e in types)
+    for node in order:
+        _infer(node, specs)
+    return specs
+
+
+def _infer(node: Node, specs: dict[Entry, Spec]) -> None:
+    """Complete `specs` by the outputs of one node whose inputs are there."""
+    missing = [e for e in entries_of(node) if e not in specs]
+    if not missing:
+        return
+    if node.forward is not None:
+        inputs = dict(zip((f"d_{n}" for n in node.forward.input_names()), node.forward.inputs, strict=True))
+        specs.update({e: specs[inputs[node.output_names()[e.index]]] for e in missing})
+        return
+    if node.op is None or any(e not in specs for e in node.inputs):
+        who = f"{node.op.name if node.op else 'variable'} {node.name!r}"
+        raise ShapeError(f"{who}: its shape or dtype cannot be told from those of the arguments; give it to Variable(shape=).")
+    ins = [specs[e] for e in node.inputs]
+    found = infer_call(node.op, tuple(s.shape for s in ins), tuple(s.dtype for s in ins))
+    specs.update({e: Spec(*found[e.index]) for e in missing})
+
+
+@dataclass
+class Arrays:
+    """Ids of the arrays outside the program."""
+
+    variables: Mapping[Node, int]  # arguments and aux states
+    outputs: Sequence[int]  # one for each head, all different
+    gradients: Mapping[Node, tuple[str, int]] = field(default_factory=dict)  # variable → ("write" or "add", id)
+    head_grads: Sequence[int | None] = ()  # one for each head, None where it is not used
+    strided: frozenset[int] = frozenset()  # gradient arrays that are no contiguous block: kernels don't write them
+    kept: Mapping[Entry, int] = field(default_factory=dict)  # values that shall be left in an array of their own
+
+
+@dataclass
+class Compiled:
+    program: Program
+    unplanned_nbytes: int  # what the arena would take if no two values shared bytes
+    repeatable: bool  # whether backward leaves what it reads of forward intact
+    random: frozenset[str]  # phases that draw random numbers
+
+
+def lower(traced: Traced, arrays: Arrays) -> Compiled:
+    """The program for a traced graph over these arrays; it has a phase "backward" if there are gradients."""
+    lowering = _Lowering(traced, arrays)
+    lowering.run_forward()
+    if traced.trains:
+        lowering.run_backward()
+    lowering.place_outputs()
+    return lowering.finish()
+
+
+@dataclass
+class _Home:
+    """Values that are the same bytes. `array` is where they lie outside the arena; such bytes are never reused."""
+
+    members: list[int]
+    array: int | None = None
+
+
+class _Lowering:
+    """Values are numbered; a step's slots are the numbers of its values."""
+
+    def __init__(self, traced: Traced, arrays: Arrays):
+        self.traced, self.arrays = traced, arrays
+        self.specs: list[Spec] = []  # by value
+        self.homes: list[_Home] = []  # by value; several values may be in one
+        self.values: dict[Entry, int] = {}
+        self.forward: list[Step] = []
+        self.backward: list[Step] = []
+        for variable, array in arrays.variables.items():
+            self._define(Entry(variable), array)
+
+    # ---- steps ----
+
+    def run_forward(self) -> None:
+        """The steps of the graph itself."""
+        for node in self.traced.forward:
+            self.forward.append(self._step(node))
+
+    def run_backward(self) -> None:
+        """The steps of the gradient graph; each gradient is delivered as soon as it is there."""
+        for variable, array in zip(self.traced.head_grads, self.arrays.head_grads, strict=True):
+            if variable is not None:
+                self._define(Entry(variable), array)
+        owners: dict[Node, list[Node]] = {}
+        for variable in self.arrays.gradients:
+            entry = self.traced.gradients[variable]
+            if entry is None:
+                self._deliver_zero(variable)
+            elif entry.node.op is None:
+                self._deliver(variable, entry)
+            else:
+                owners.setdefault(entry.node, []).append(variable)
+        for node in self.traced.backward:
+            self.backward.append(self._step(node))
+            for variable in owners.get(node, ()):
+                self._deliver(variable, self.traced.gradients[variable])
+
+    def _step(self, node: Node) -> Step:
+        ins = tuple(self.values[e] for e in node.inputs)
+        outs = tuple(self._define(e, self.arrays.kept.get(e)) for e in entries_of(node))
+        if node.op.name == "zeros_like":
+            return Step(_ZERO, (), outs, node.name)
+        if getattr(node.op, "view", False):
+            for out in outs:
+                self._join(ins[0], out)
+        return Step(node.op, ins, outs, node.name, self._scratch(node))
+
+    def _scratch(self, node: Node) -> tuple[tuple[str, int], ...]:
+        """Values for the temporary arrays that the operator's kernel asks for."""
+        entries = [*node.inputs, *entries_of(node)]
+        names = node.input_names() + node.output_names()
+        shapes = {n: self.traced.specs[e].shape for n, e in zip(names, entries, strict=True)}
+        wanted = node.op.scratch(shapes, self.traced.specs[entries[0]].dtype)
+        return tuple((n, self._value(Spec(shape, np.dtype(t)))) for n, (shape, t) in wanted.items())
+
+    def _deliver(self, variable: Node, entry: Entry) -> None:
+        """Bring a gradient into its array."""
+        req, array = self.arrays.gradients[variable]
+        value = self.values[entry]
+        home = self.homes[value]
+        if req == "write" and home.array is None and self._may_hold(array):
+            home.array = array
+            return
+        target = self._value(self.specs[value], array)
+        op, ins = (_ADD, (target, value)) if req == "add" else (_COPY, (value,))
+        self.backward.append(Step(op, ins, (target,), f"{variable.name}_grad"))
+
+    def _deliver_zero(self, variable: Node) -> None:
+        req, array = self.arrays.gradients[variable]
+        if req == "write":
+            target = self._value(self.traced.specs[Entry(variable)], array)
+            self.backward.append(Step(_ZERO, (), (target,), f"{variable.name}_grad"))
+
+    def _may_hold(self, array: int) -> bool:
+        """Whether a kernel may write its result into this gradient array, and others read it there."""
+        uses = Counter(a for _, a in self.arrays.gradients.values())
+        return uses[array] == 1 and array not in self.arrays.strided
+
+    def place_outputs(self) -> None:
+        """Let each head's value lie in its output array, or copy it there at the end of forward."""
+        read_later = {s for step in self.backward for s in step.ins}
+        for head, array in zip(self.traced.heads, self.arrays.outputs, strict=True):
+            value = self.values[head]
+            home = self.homes[value]
+            others_needed = any(m in read_later for m in home.members if m != value)  # the user may change outputs
+            if home.array is None and not others_needed:
+                home.array = array
+            else:
+                target = self._value(self.specs[value], array)
+                self.forward.append(Step(_COPY, (value,), (target,), f"{head.node.name}_output"))
+
+    # ---- values ----
+
+    def _define(self, entry: Entry, array: int | None = None) -> int:
+        value = self.values[entry] = self._value(self.traced.specs[entry], array)
+        return value
+
+    def _value(self, spec: Spec, array: int | None = None) -> int:
+        self.specs.append(spec)
+        self.homes.append(_Home([len(self.homes)], array))
+        return len(self.homes) - 1
+
+    def _join(self, source: int, target: int) -> None:
+        """`target` is the bytes of `source`, if nothing speaks against it."""
+        a, b = self.specs[source], self.specs[target]
+        if a.nbytes == b.nbytes and a.dtype == b.dtype and self.homes[target].array is None:
+            home = self.homes[source]
+            home.members.append(target)
+            self.homes[target] = home
+
+    # ---- places ----
+
+    def finish(self) -> Compiled:
+        """Plan the arena and write everything down as a program."""
+        split = len(self.forward)
+        steps = self.forward + self.backward
+        homes = list({id(home): home for home in self.homes}.values())
+        number = {id(home): i for i, home in enumerate(homes)}
+        of_value = [number[id(home)] for home in self.homes]
+        lifetimes = self._lifetimes(steps, of_value, homes)
+        planned = plan(lifetimes, _inplace_pairs(steps, of_value))
+        slots = [
+            Slot(spec.shape, spec.dtype.name, home.array, planned.offsets[of_value[value]] or 0)
+            for value, (spec, home) in enumerate(zip(self.specs, self.homes, strict=True))
+        ]
+        phases = {"forward": self.forward} | ({"backward": self.backward} if self.traced.trains else {})
+        inside = [spec for spec, home in zip(self.specs, self.homes, strict=True) if home.array is None]
+        return Compiled(
+            Program(slots, planned.nbytes, phases),
+            sum(aligned(spec.nbytes) for spec in inside),
+            _repeatable(lifetimes, planned, split),
+            frozenset(name for name, steps in phases.items() if any(step.op.random() for step in steps)),
+        )
+
+    def _lifetimes(self, steps: Sequence[Step], of_value: Sequence[int], homes: Sequence[_Home]) -> list[Value]:
+        born = [len(steps)] * len(homes)
+        dies = [0] * len(homes)
+        for time, step in enumerate(steps):
+            for value in _touched(step):
+                home = of_value[value]
+                born[home] = min(born[home], time)
+                dies[home] = max(dies[home], time)
+        return [
+            Value(self.specs[home.members[0]].nbytes, born[i], dies[i], home.array is not None)
+            for i, home in enumerate(homes)
+        ]
+
+
+def _touched(step: Step) -> Iterable[int]:
+    return *step.ins, *step.outs, *(value for _, value in step.scratch)
+
+
+def entries_of(node: Node) -> list[Entry]:
+    """All outputs of a node, hidden ones included."""
+    return [Entry(node, i) for i in range(len(node.output_names()))]
+
+
+def _inplace_pairs(steps: Sequence[Step], of_value: Sequence[int]) -> list[tuple[int, int]]:
+    """Homes (input, output) of each step that its operator lets lie on each other: the input stands there once."""
+    pairs = []
+    for step in steps:
+        ins = [of_value[v] for v in step.ins]
+        names = step.op.inputs() + step.op.aux()
+        outputs = step.op.outputs()
+        for source, target in step.op.inplace:
+            if source in names and target in outputs:
+                a, b = ins[names.index(source)], of_value[step.outs[outputs.index(target)]]
+                if a != b and ins.count(a) == 1:
+                    pairs.append((a, b))
+    return pairs
+
+
+def _repeatable(lifetimes: Sequence[Value], planned: Plan, split: int) -> bool:
+    """Whether nothing that backward makes overwrites what it reads of forward."""
+    placed = [(v, o) for v, o in zip(lifetimes, planned.offsets, strict=True) if o is not None]
+    kept = [(o, o + v.nbytes) for v, o in placed if v.born < split <= v.dies]
+    made = [(o, o + v.nbytes) for v, o in placed if v.born >= split]
+    return not any(a < d and c < b for a, b in kept for c, d in made)
+
+
+_ZERO: Op = make("_set_value", src=0)
+_COPY: Op = make("_copy")
+_ADD: Op = make("_plus")

@@ -1,0 +1,225 @@
+"""Key-value stores: values that several devices push sums to and pull from.
+
+    kv = mx.kv.create("local")
+    kv.init(3, mx.nd.zeros(shape))
+    kv.push(3, [gradient_of_gpu0, gradient_of_gpu1])    # summed in this order
+    kv.pull(3, out=[weight_of_gpu0, weight_of_gpu1])
+
+Without an updater a push replaces the stored value by the sum; with one, `updater(key, sum, stored)` changes `stored`.
+Every push and pull only records work for the devices and returns. The sum of a push is made on one device, in the order
+given, so equal pushes give equal bits.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from raymx import ndarray as nd
+from raymx import optimizer as opt
+from raymx import storage
+from raymx.context import Context, cpu
+from raymx.errors import KVStoreError, did_you_mean
+
+_ON_CPU = ("local", "local_update_cpu", "local_allreduce_cpu")
+_ON_DEVICES = ("device", "local_allreduce_device")
+_DISTRIBUTED = ("dist", "dist_sync", "dist_async", "dist_device_sync", "dist_device_async", "dist_sync_device",
+                "dist_async_device")  # fmt: skip
+
+Key = int | str
+
+
+class KVStore:
+    """A store within one script. `local` types keep values and sum on cpu(0); `device` types on the devices that push,
+    spread by size.
+
+    Keys are integers, or all strings. A method that takes a key also takes a list of keys, with a list of values (each
+    an NDArray, or for push and pull a list of them) of the same length. Keys are served in ascending order, whatever
+    order they are given in; a key that stands twice in a push has its values summed. `priority` is accepted and has no
+    effect. Raises KVStoreError, with the key, for unknown keys and values that do not fit.
+    """
+
+    rank = 0
+    num_workers = 1
+
+    def __init__(self, type: str = "local"):
+        self.type = type
+        self._stored: dict[Key, nd.NDArray] = {}
+        self._homes: dict[Key, Context] = {}  # where a key's value lies; device types decide at the first push
+        self._updater: Callable[[Key, nd.NDArray, nd.NDArray], Any] | None = None
+
+    def init(self, key, value) -> None:
+        """Give each key its first value, an NDArray of any device; once per key."""
+        for k, values in _pairs("init", key, value):
+            if k in self._stored:
+                raise KVStoreError(f"init: key {k!r} already has a value of shape {self._stored[k].shape}; "
+                                   "a key is initialised once, push changes it.")
+            if len(values) != 1:
+                raise KVStoreError(f"init: key {k!r} needs one value, got {len(values)}.")
+            self._check_kind(k)
+            home = cpu() if self.type in _ON_CPU else values[0].context
+            self._stored[k] = values[0].copyto(home)
+            if self.type in _ON_CPU:
+                self._homes[k] = home
+
+    def push(self, key, value, priority: int = 0) -> None:
+        """Sum each key's values, in the order given, into the store: by the updater if there is one, else in place of
+        the stored value."""
+        pairs = _pairs("push", key, value)
+        for k, values in pairs:
+            self._check("push", k, values)
+        for k, values in pairs:
+            self._settle(k, [v.context for v in values])
+            self._update(k, values)
+
+    def pull(self, key, out=None, priority: int = 0) -> None:
+        """Copy each key's value into one or many arrays on any devices."""
+        if out is None:
+            raise KVStoreError(f"pull: out is missing for key {key!r}; give an NDArray or a list of them.")
+        pairs = _pairs("pull", key, out)
+        for k, targets in pairs:
+            self._check("pull", k, targets)
+        for k, targets in pairs:
+            for target in targets:
+                self._stored[k].copyto(target)
+
+    def _set_updater(self, updater: Callable[[Key, nd.NDArray, nd.NDArray], Any]) -> None:
+        """From now on a push calls `updater(key, merged, stored)`, here and before it returns, for each key; it changes
+        `stored` in place and may do what it likes with `merged`."""
+        self._updater = updater
+
+    set_updater = _set_updater
+
+    def set_optimizer(self, optimizer: opt.Optimizer) -> None:
+        """Let the store keep weights: a push is a gradient, which `optimizer` applies."""
+        self._set_updater(opt.get_updater(optimizer))
+
+    def save_optimizer_states(self, fname) -> None:
+        """Write the optimizer's states to a path or URL; raises KVStoreError without an optimizer."""
+        storage.write_bytes(fname, self._optimizer_of("save_optimizer_states").get_states())
+
+    def load_optimizer_states(self, fname) -> None:
+        """Read what `save_optimizer_states` wrote. The file is unpickled: only for files that you trust."""
+        self._optimizer_of("load_optimizer_states").set_states(storage.read_bytes(fname))
+
+    def _barrier(self) -> None:
+        """Wait for all workers: there is one."""
+
+    def _send_command_to_servers(self, head: int, body: str) -> None:
+        """Nothing: there are no servers."""
+
+    def _update(self, key: Key, values: list[nd.NDArray]) -> None:
+        stored = self._stored[key]
+        if self._updater is None:
+            _sum(values, stored.context, out=stored)
+        elif len(values) == 1 and isinstance(self._updater, opt.Updater):  # it only reads the gradient: spare a copy
+            self._updater(key, values[0].as_in_context(stored.context), stored)
+        else:
+            self._updater(key, _sum(values, stored.context), stored)
+
+    def _settle(self, key: Key, devices: list[Context]) -> None:
+        """Decide where `key`, and with it every key without a home, lives, and move it there."""
+        if key in self._homes:
+            return
+        new = {k: v.nbytes for k, v in self._stored.items() if k not in self._homes}
+        loads = dict.fromkeys(devices, 0)
+        for k, home in self._homes.items():
+            if home in loads:
+                loads[home] += self._stored[k].nbytes
+        for k, home in spread(new, loads).items():
+            self._homes[k] = home
+            self._stored[k] = self._stored[k].as_in_context(home)
+
+    def _check(self, verb: str, key: Key, values: list[nd.NDArray]) -> None:
+        stored = self._stored.get(key)
+        if stored is None:
+            known = ", ".join(map(repr, sorted(self._stored))) or "none"
+            raise KVStoreError(f"{verb}: key {key!r} is unknown; call init first (known keys: {_shorten(known)}).")
+        for value in values:
+            if value.shape != stored.shape or value.dtype != stored.dtype:
+                raise KVStoreError(f"{verb}: key {key!r} holds {stored.dtype} of shape {stored.shape}, "
+                                   f"got {value.dtype} of shape {value.shape}.")
+
+    def _check_kind(self, key: Key) -> None:
+        other = next(iter(self._stored), key)
+        if type(other) is not type(key):
+            raise KVStoreError(f"init: the keys of a store are all integers or all strings; it has {other!r}, "
+                               f"got {key!r}.")
+
+    def _optimizer_of(self, verb: str) -> opt.Updater:
+        if not isinstance(self._updater, opt.Updater):
+            raise KVStoreError(f"{verb}: the store has no optimizer; call set_optimizer first.")
+        return self._updater
+
+
+def create(name: str = "local") -> KVStore:
+    """A store by type: `local`, `local_update_cpu`, `local_allreduce_cpu`, `device` or `local_allreduce_device`.
+
+    Raises KVStoreError for other names.
+    """
+    if name in _ON_CPU or name in _ON_DEVICES:
+        return KVStore(name)
+    if name in _DISTRIBUTED:
+        raise KVStoreError(f"kvstore {name!r}: stores over several machines are not available yet; "
+                           "'local' and 'device' serve all devices of one script.")
+    known = (*_ON_CPU, *_ON_DEVICES)
+    near = did_you_mean(str(name), known)
+    raise KVStoreError(f"no kvstore type is called {name!r}{near} (known: {', '.join(known)}).")
+
+
+def spread(sizes: Mapping[Key, int], loads: Mapping[Context, int]) -> dict[Key, Context]:
+    """A device for each key: the largest first, each to the device with the least bytes so far (`loads`). Ties go to
+    the first in order."""
+    loads = dict(loads)
+    homes = {}
+    for key in sorted(sizes, key=lambda k: -sizes[k]):
+        homes[key] = min(loads, key=loads.__getitem__)
+        loads[homes[key]] += sizes[key]
+    return homes
+
+
+def _sum(values: list[nd.NDArray], home: Context, out: nd.NDArray | None = None) -> nd.NDArray:
+    """The sum, from first to last, in `out` or in a new array on `home`."""
+    if len(values) == 1:
+        return values[0].copyto(home if out is None else out)
+    return nd.ElementWiseSum(*[v.as_in_context(home) for v in values], num_args=len(values), out=out)
+
+
+def _pairs(verb: str, keys, values) -> list[tuple[Key, list[nd.NDArray]]]:
+    """[(key, its values)] by ascending key, from one key or a list of them."""
+    if not isinstance(keys, (list, tuple)):
+        keys, values = [keys], [values]
+    if not isinstance(values, (list, tuple)) or len(values) != len(keys):
+        found = f"a list of {len(values)}" if isinstance(values, (list, tuple)) else type(values).__name__
+        raise KVStoreError(f"{verb}: {len(keys)} keys need a list of {len(keys)} values, got {found}.")
+    grouped: dict[Key, list[nd.NDArray]] = {}
+    for key, value in zip(keys, values, strict=True):
+        grouped.setdefault(_key(verb, key), []).extend(_arrays(verb, key, value))
+    if len({type(key) for key in grouped}) > 1:
+        raise KVStoreError(f"{verb}: keys are all integers or all strings, got {_shorten(str(list(keys)))}.")
+    return sorted(grouped.items(), key=operator.itemgetter(0))
+
+
+def _key(verb: str, key) -> Key:
+    if isinstance(key, str):
+        return key
+    try:
+        return operator.index(key)
+    except TypeError:
+        raise KVStoreError(f"{verb}: a key is an integer or a string, got {key!r}.") from None
+
+
+def _arrays(verb: str, key, value) -> Iterable[nd.NDArray]:
+    arrays = value if isinstance(value, (list, tuple)) else [value]
+    for array in arrays:
+        if not isinstance(array, nd.NDArray):
+            raise KVStoreError(f"{verb}: the value of key {key!r} must be an NDArray or a list of them, "
+                               f"got {type(array).__name__}.")
+    if not arrays:
+        raise KVStoreError(f"{verb}: key {key!r} has an empty list of values.")
+    return arrays
+
+
+def _shorten(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[:limit] + " ..."

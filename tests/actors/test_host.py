@@ -1,0 +1,183 @@
+"""The device's host: order, waiting for other devices, failures. Values come from plain callbacks; no Ray."""
+
+import threading
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from raymx.actors.device import EXPORT, FREE, GATHER, IMPORT, NEW, PUT, SCATTER, SEED, SYNC, VIEW, WRITE, DeviceRunner
+from raymx.actors.host import DeviceHost
+from raymx.engine.segment import Failure, Segment
+from raymx.ops.op import make
+
+F32 = np.dtype("float32")
+DEADLINE_S = 20
+
+
+@pytest.fixture
+def arriving():
+    """What `resolve` was asked for: awaited → callback."""
+    return {}
+
+
+@pytest.fixture
+def host(arriving):
+    host = DeviceHost(DeviceRunner("dev(0)"), arriving.__setitem__, check=True)
+    yield host
+    host.close()
+
+
+def segment(*tasks, reads=(), writes=(), awaits=None):
+    return Segment(list(tasks), frozenset(reads), frozenset(writes), awaits)
+
+
+def array(number, *values):
+    return (PUT, number, np.array(values, F32))
+
+
+def add(target, a, b):
+    return (make("_plus"), (target,), (a, b), (((1,), F32),))
+
+
+def answer(future):
+    return future.result(DEADLINE_S)
+
+
+def test_tasks_run_and_values_come_out(host):
+    report, values = answer(host.submit(0, [segment(array(1, 2.0), array(2, 3.0), add(3, 1, 2), (EXPORT, 3, 0))], 1))
+    assert report.failures == []
+    np.testing.assert_array_equal(values[0], [5.0])
+
+
+def test_exports_are_snapshots(host):
+    one = make("_plus_scalar", scalar=1)
+    tasks = [array(1, 1.0), (EXPORT, 1, 0), (one, (1,), (1,)), (EXPORT, 1, 1)]
+    _, values = answer(host.submit(0, [segment(*tasks)], 2))
+    assert [float(v[0]) for v in values] == [1.0, 2.0]
+
+
+def test_messages_that_overtake_wait_for_their_turn(host):
+    double = make("_mul_scalar", scalar=2)
+    late = host.submit(2, [segment((EXPORT, 1, 0), reads=[1])], 1)
+    host.submit(1, [segment((double, (1,), (1,)), writes=[1])])
+    assert not late.done()
+    host.submit(0, [segment(array(1, 21.0), writes=[1])])
+    np.testing.assert_array_equal(answer(late)[1][0], [42.0])
+
+
+def test_an_awaited_value_holds_up_only_what_needs_it(host, arriving):
+    waiting = host.submit(0, [
+        segment((NEW, 1, (1,), F32), writes=[1]),
+        segment((IMPORT, 1), writes=[1], awaits="ref"),
+        segment((EXPORT, 1, 0), reads=[1]),
+    ], 1)  # fmt: skip
+    other = host.submit(1, [segment(array(2, 7.0), (EXPORT, 2, 0), writes=[2])], 1)
+    np.testing.assert_array_equal(answer(other)[1][0], [7.0])
+    assert not waiting.done()
+    arriving["ref"](np.array([4.0], F32))
+    np.testing.assert_array_equal(answer(waiting)[1][0], [4.0])
+
+
+def test_a_value_waits_until_earlier_readers_are_done(host, arriving):
+    """The import may not overwrite what an earlier segment, itself waiting, still has to read."""
+    first = host.submit(0, [
+        segment(array(1, 1.0), array(2, 0.0), writes=[1, 2]),
+        segment((IMPORT, 2), writes=[2], awaits="slow"),
+        segment(add(3, 1, 2), (EXPORT, 3, 0), reads=[1, 2], writes=[3]),
+        segment((IMPORT, 1), writes=[1], awaits="fast"),
+    ], 1)  # fmt: skip
+    arriving["fast"](np.array([100.0], F32))
+    arriving["slow"](np.array([5.0], F32))
+    np.testing.assert_array_equal(answer(first)[1][0], [6.0])
+
+
+def test_promised_values_come_by_token_before_or_after_the_message(host):
+    host.deliver(7, np.array([3.0], F32))
+    early = host.submit(0, [segment((NEW, 1, (1,), F32), writes=[1]),
+                            segment((IMPORT, 1), writes=[1], awaits=7), segment((EXPORT, 1, 0), reads=[1])], 1)
+    np.testing.assert_array_equal(answer(early)[1][0], [3.0])
+    late = host.submit(1, [segment((IMPORT, 1), writes=[1], awaits=8), segment((EXPORT, 1, 0), reads=[1])], 1)
+    host.deliver(8, np.array([4.0], F32))
+    np.testing.assert_array_equal(answer(late)[1][0], [4.0])
+
+
+def test_a_failure_marks_what_would_have_been_written_and_spreads(host):
+    bad = make("_plus")
+    tasks = [array(1, 1.0), array(2, 1.0, 2.0, 3.0), array(4, 1.0, 2.0), (bad, (3,), (2, 4), (((3,), F32),)),
+             add(5, 3, 1), (EXPORT, 5, 0), (SYNC, 3, 1), (EXPORT, 1, 2)]  # fmt: skip
+    report, values = answer(host.submit(0, [segment(*tasks)], 3))
+    assert [f.position for f in report.failures] == [(0, 3)]
+    assert report.failures[0].text.startswith("_plus on dev(0) with inputs (3,), (2,): ValueError:")
+    assert values[0] == values[1] == report.failures[0]
+    np.testing.assert_array_equal(values[2], [1.0])
+
+
+def test_a_whole_overwrite_heals(host):
+    bad, fill = make("_plus"), make("_set_value", src=9)
+    tasks = [array(2, 1.0, 2.0, 3.0), array(4, 1.0, 2.0), (bad, (2,), (2, 4)), (fill, (2,), ()), (EXPORT, 2, 0)]
+    report, values = answer(host.submit(0, [segment(*tasks)], 1))
+    assert len(report.failures) == 1
+    np.testing.assert_array_equal(values[0], [9.0] * 3)
+
+
+def test_writing_a_view_does_not_heal_its_storage(host):
+    bad, fill = make("_plus"), make("_set_value", src=9)
+    tasks = [array(2, 1.0, 2.0, 3.0), array(4, 1.0, 2.0), (VIEW, 5, 2, (1,), (4,), 0), (bad, (2,), (2, 4)),
+             (fill, (5,), ()), (EXPORT, 2, 0)]  # fmt: skip
+    _, values = answer(host.submit(0, [segment(*tasks)], 1))
+    assert isinstance(values[0], Failure)
+
+
+def test_an_awaited_failure_spreads(host, arriving):
+    future = host.submit(0, [segment((NEW, 1, (1,), F32), writes=[1]), segment((IMPORT, 1), writes=[1], awaits="ref"),
+                             segment(array(2, 1.0), add(3, 1, 2), (EXPORT, 3, 0), reads=[1], writes=[2, 3])], 1)
+    lost = Failure("gpu(1)", 3, (0, 0), "gone", None)
+    arriving["ref"](lost)
+    assert answer(future)[1] == [lost]
+
+
+def test_views_share_memory_and_outlive_the_first_handle(host):
+    tasks = [array(1, 0.0, 1.0, 2.0, 3.0), (VIEW, 2, 1, (2,), (8,), 4), (WRITE, 2, np.array([9.0, 8.0], F32), None),
+             (EXPORT, 1, 0), (FREE, 1), (EXPORT, 2, 1)]  # fmt: skip
+    _, values = answer(host.submit(0, [segment(*tasks)], 2))
+    np.testing.assert_array_equal(values[0], [0, 9, 2, 8])
+    np.testing.assert_array_equal(values[1], [9, 8])
+
+
+def test_gather_and_scatter(host):
+    index = (np.array([2, 0]),)
+    tasks = [array(1, 0.0, 1.0, 2.0), (NEW, 2, (2,), F32), (GATHER, 2, 1, index), (SCATTER, 1, (np.array([1, 1]),), 2),
+             (EXPORT, 2, 0), (EXPORT, 1, 1)]  # fmt: skip
+    _, values = answer(host.submit(0, [segment(*tasks)], 2))
+    np.testing.assert_array_equal(values[0], [2, 0])
+    np.testing.assert_array_equal(values[1], [0, 0, 2])
+
+
+def test_a_seed_makes_draws_repeat(host):
+    draw = make("_random_uniform", low=0, high=1, shape=(4,), dtype="float32")
+    new = (((4,), F32),)
+    tasks = [(SEED, 5), (draw, (1,), (), new), (SEED, 5), (draw, (2,), (), new), (draw, (3,), (), new)]
+    _, values = answer(host.submit(0, [segment(*tasks, *((EXPORT, i, i - 1) for i in (1, 2, 3)))], 3))
+    np.testing.assert_array_equal(values[0], values[1])
+    assert not np.array_equal(values[1], values[2])
+
+
+def test_a_fault_of_the_host_itself_reaches_whoever_waits(host, monkeypatch):
+    def broken(*args):
+        raise SystemError("planned")
+
+    monkeypatch.setattr(host.runner, "run", broken)
+    with pytest.raises(SystemError, match="planned"):
+        answer(host.submit(0, [segment(array(1, 1.0))]))
+
+
+def test_all_work_runs_on_one_thread(host, monkeypatch, arriving):
+    threads = set()
+    run = host.runner.run
+    monkeypatch.setattr(host.runner, "run", lambda *a: (threads.add(threading.get_ident()), run(*a))[1])
+    future: Future = host.submit(0, [segment((NEW, 1, (1,), F32), writes=[1]),
+                                     segment((IMPORT, 1), writes=[1], awaits="ref")])
+    arriving["ref"](np.zeros(1, F32))
+    answer(future)
+    assert threads == {host._thread.ident}

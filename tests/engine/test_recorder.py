@@ -1,0 +1,215 @@
+"""When batches are sent, what they hold, and how failures find the user's line. Transports here are plain objects."""
+
+import gc
+
+import pytest
+
+from raymx import config
+from raymx.engine.engine import Engine
+from raymx.engine.recorder import Flusher, Lane
+from raymx.engine.segment import EMPTY, Failure, Report
+from raymx.errors import DeviceLostError, DeviceTimeoutError, TaskError
+
+
+class Ticket:
+    def __init__(self, transport, number, exports):
+        self.transport, self.number = transport, number
+        self.exports = [(number, slot) for slot in range(exports)]
+
+    def done(self):
+        return self.number in self.transport.answers
+
+    def wait(self, timeout_s):
+        if self.transport.hangs:
+            return False
+        if self.transport.lost:
+            raise self.transport.lost
+        self.transport.answers.setdefault(self.number, EMPTY)
+        return True
+
+    def report(self):
+        return self.transport.answers[self.number]
+
+
+class Transport:
+    """Keeps messages; answers when told to, or when somebody waits."""
+
+    def __init__(self):
+        self.sent, self.answers, self.hangs, self.lost = [], {}, False, None
+
+    def send(self, number, segments, exports):
+        self.sent.append((number, segments, exports))
+        return Ticket(self, number, exports)
+
+    def fetch(self, handle, timeout_s):
+        if self.hangs:
+            raise TimeoutError
+        return handle
+
+    def close(self):
+        pass
+
+
+class FreeingLane(Lane):
+    def free_task(self, ids):
+        return ("free", ids)
+
+
+@pytest.fixture
+def transport():
+    return Transport()
+
+
+@pytest.fixture
+def lane(transport):
+    engine = Engine(FreeingLane)
+    engine._flusher = Flusher(lambda: [], 1e-3)  # tests flush by hand
+    return engine.lane("dev(0)", lambda: transport)
+
+
+def tasks(transport):
+    return [[segment.tasks for segment in segments] for _, segments, _ in transport.sent]
+
+
+def test_nothing_is_sent_before_it_is_due(lane, transport):
+    for number in range(10):
+        lane.push(number, (1,), (2,))
+    assert transport.sent == []
+    lane.send()
+    assert tasks(transport) == [[list(range(10))]]
+    segment = transport.sent[0][1][0]
+    assert (segment.reads, segment.writes, segment.awaits) == ({1}, {2}, None)
+
+
+def test_a_full_batch_is_sent(lane, transport):
+    for number in range(config.get("batch_limit")):
+        lane.push(number)
+    assert len(transport.sent) == 1
+
+
+def test_batches_grow_while_the_device_is_busy(lane, transport):
+    limit = config.get("batch_limit")
+    for number in range(limit * 6):
+        lane.push(number)
+    assert [len(segments[0].tasks) for _, segments, _ in transport.sent] == [limit, limit, limit * 4]
+
+
+def test_urgent_work_starts_when_the_device_has_little_to_do(lane, transport):
+    for number in range(5):
+        lane.push(number, urgent=True)
+    assert tasks(transport) == [[[0]], [[1]]]
+    transport.answers = {0: EMPTY, 1: EMPTY}
+    lane.push(5, urgent=True)
+    assert tasks(transport)[2] == [[2, 3, 4, 5]]
+
+
+def test_a_task_with_much_host_memory_makes_its_batch_due(lane, transport):
+    lane.push("small", nbytes=100)
+    lane.push("large", nbytes=1 << 20)
+    assert tasks(transport) == [[["small", "large"]]]
+
+
+def test_in_flight_messages_are_bounded(lane, transport):
+    bound = config.get("inflight_limit")
+    for number in range(bound * 3):
+        lane.push(number)
+        lane.send()
+        assert number + 1 - len(transport.answers) <= bound
+
+
+def test_the_flusher_sends_only_to_idle_devices(lane, transport):
+    lane.push("a")
+    assert lane.flush_if_idle() is False
+    assert tasks(transport) == [[["a"]]]
+    lane.push("b")
+    assert lane.flush_if_idle() is True, "the device is busy with message 0"
+    transport.answers[0] = EMPTY
+    lane.flush_if_idle()
+    assert tasks(transport)[1] == [["b"]]
+
+
+def test_arrivals_are_segments_of_their_own(lane, transport):
+    lane.push("before", (), (1,))
+    lane.push_arrival("import", (1,), "ref")
+    lane.push("after", (1,), (2,))
+    lane.send()
+    segments = [s for _, message, _ in transport.sent for s in message]
+    assert [(s.tasks, s.awaits) for s in segments] == [(["before"], None), (["import"], "ref"), (["after"], None)]
+
+
+def test_exports_are_sent_at_once_with_a_handle_each(lane, transport):
+    lane.push("write", (), (1,))
+    handles = lane.push_exports([lambda slot: ("export", slot)] * 2, [(1,), (1,)])
+    assert transport.sent[0][2] == 2
+    assert transport.sent[0][1][0].tasks == ["write", ("export", 0), ("export", 1)]
+    assert [lane.fetch(h) for h in handles] == [(0, 0), (0, 1)]
+
+
+def test_freed_ids_travel_last_as_a_write(lane, transport):
+    lane.push("use", (7,), ())
+    lane.free(7, 7)
+    lane.free(8, 7)
+    lane.send()
+    *_, last = transport.sent[0][1]
+    assert last.tasks == [("free", (7, 8))] and last.writes == {7}
+
+
+def test_a_failure_is_raised_once_with_the_users_line(lane, transport):
+    lane.push("fine")
+    lane.push("bad")  # the line that the error must name
+    lane.send()
+    failure = Failure("dev(0)", 0, (0, 1), "bad on dev(0): ValueError: no", ValueError("no"))
+    transport.answers[0] = Report([failure], [])
+    lane.wait()
+    with pytest.raises(TaskError, match=r"bad on dev\(0\): ValueError: no \(pushed at .*test_recorder.py:\d+\)") as caught:
+        lane.raise_failure()
+    assert isinstance(caught.value.__cause__, ValueError)
+    line = int(str(caught.value).rsplit(":", 1)[1].rstrip(")."))
+    with open(__file__) as source:
+        assert "the line that the error must name" in source.readlines()[line - 1]
+    lane.raise_failure()
+    assert lane.explain(failure) is caught.value
+
+
+def test_reading_a_failed_value_counts_as_raising_it(lane, transport):
+    lane.push("bad")
+    lane.send()
+    failure = Failure("dev(0)", 0, (0, 0), "bad", None)
+    transport.answers[0] = Report([failure], [])
+    assert "bad (pushed at" in str(lane.explain(failure))
+    lane.raise_failure()
+
+
+def test_a_lost_device_says_so_from_then_on(lane, transport):
+    lane.push(1)
+    lane.send()
+    transport.lost = DeviceLostError("dev(0) was lost.")
+    with pytest.raises(DeviceLostError):
+        lane.wait()
+    lane.push(2)
+    for _ in range(2):
+        with pytest.raises(DeviceLostError, match="was lost"):
+            lane.send()
+
+
+def test_a_wait_past_the_deadline_is_an_error_and_loses_nothing(lane, transport):
+    lane.push(1)
+    transport.hangs = True
+    with config.using(timeout_s=0.5), pytest.raises(DeviceTimeoutError, match=r"dev\(0\) has not answered within 0.5 s"):
+        lane.wait()
+    transport.hangs = False
+    lane.wait()
+    assert tasks(transport) == [[[1]]]
+
+
+def test_a_destructor_may_free_anywhere(lane):
+    class Handle:
+        def __del__(self):
+            lane.free(1, 1)
+
+    with lane._lock:
+        handle = Handle()
+        handle.me = handle
+        del handle
+        gc.collect()
+    assert list(lane._freed) == [(1, 1)]
