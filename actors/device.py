@@ -19,7 +19,7 @@ from raymx.engine.segment import Failure
 NEW = 0  # id, shape, dtype: an uninitialised array
 PUT = 1  # id, host array: a new array that takes over this memory or copies it
 VIEW = 2  # id, storage id, shape, strides, offset: a window, in bytes, on the memory of an array that is no view
-WRITE = 3  # id, host array, region: copy a host array, broadcast, into the array or a region of it
+WRITE = 3  # id, host array: copy a host array, broadcast, into the array
 EXPORT = 4  # id, slot: copy the value out of the device, into a slot of the message's answer
 IMPORT = 5  # id: write the value that has arrived
 FREE = 6  # ids
@@ -170,11 +170,10 @@ class DeviceRunner:
         else:
             self.arrays[array] = self.xp.ndarray(shape, memory.dtype, memory.data + offset, strides)
 
-    def _write(self, array, value, region):
-        if region is None and self.failed:
+    def _write(self, array, value):
+        if self.failed:
             self._heal(array)
-        target = self.arrays[array]
-        self._fill(target if region is None else target[region], value)
+        self._fill(self.arrays[array], value)
 
     def _fill(self, target, value):
         if self.xp is np:

@@ -18,8 +18,8 @@ Run = Callable[[], None]
 class PreparedProgram:
     """Runs the phases of `program` with the array module `xp`.
 
-    `lookup(id)` gives the device's arrays, `rng` is its random stream, `alloc(shape, dtype)` gives memory for an arena of
-    the program's own. A phase is prepared when it first runs, so an array need only be there when a phase uses it.
+    `lookup(id)` gives the device's arrays, `rng` is its random stream, `alloc(shape, dtype)` gives memory for an arena
+    of the program's own. A phase is prepared when it first runs: arrays need only be there when a phase uses them.
     """
 
     def __init__(self, program: Program, xp, lookup: Callable[[int], Any], rng, alloc: Callable):
@@ -27,7 +27,7 @@ class PreparedProgram:
         self._xp, self._lookup, self._rng, self._alloc = xp, lookup, rng, alloc
         self._arena: Any = None  # bytes; None before the first phase that uses it is prepared
         self._arrays: dict[int, Any] = {}  # slot → array, filled in as phases need them
-        self._phases: dict[tuple[str, bool], tuple[list[Run], list[Step]]] = {}  # functions and their steps, side by side
+        self._phases: dict[tuple[str, bool], tuple[list[Run], list[Step]]] = {}  # functions, and the steps they are of
         self._access = {phase: (program.reads(phase), program.writes(phase)) for phase in program.phases}
 
     def reads(self, phase: str) -> tuple[int, ...]:
@@ -39,8 +39,8 @@ class PreparedProgram:
         return self._access[phase][1]
 
     def run(self, phase: str, is_train: bool, events: list[tuple[str, int, int]] | None = None) -> None:
-        """Run every step of a phase; allocates nothing after the first time. With `events`, appends (node, start, end) in
-        nanoseconds for each step. Raises TaskError that names the node that failed; its cause is kept."""
+        """Run every step of a phase; allocates nothing after the first time. With `events`, appends (node, start, end)
+        in nanoseconds for each step. Raises TaskError that names the node that failed; its cause is kept."""
         runs, steps = self._phases.get((phase, is_train)) or self._prepare(phase, is_train)
         if events is not None:
             self._run_traced(runs, steps, events)
@@ -88,9 +88,7 @@ class PreparedProgram:
 
     def _nothing_to_do(self, step: Step, ins, outs) -> bool:
         wanted = [(s, out) for s, out in zip(step.outs, outs, strict=True) if s >= 0]
-        return all(
-            self.program.is_view(step, s) and self._xp.may_share_memory(ins[0], out) for s, out in wanted
-        )
+        return all(self.program.is_view(step, s) and self._xp.may_share_memory(ins[0], out) for s, out in wanted)
 
     def _array(self, number: int):
         if number not in self._arrays:

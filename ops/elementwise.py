@@ -19,7 +19,7 @@ class Unary(Op):
         return {"data": shape, "out": shape}
 
 
-@operator("_copy", "identity", "_identity")
+@operator("_copy", "identity", "_identity", "_CrossDeviceCopy")
 class Copy(Unary):
     """out = data."""
 

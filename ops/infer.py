@@ -91,7 +91,7 @@ def infer_call(op: Op, shapes: tuple[Shape, ...], dtypes: tuple):
     outs = op.outputs()
     merged = infer_shapes(op, {**dict(zip(names, shapes, strict=True)), **dict.fromkeys(outs)})
     types = infer_types(op, {**dict(zip(names, dtypes, strict=True)), **dict.fromkeys(outs)})
-    missing = [n for n in outs if merged[n] is None or 0 in merged[n] and 0 not in sum(shapes, ())]
+    missing = [n for n in outs if not complete(merged[n])]
     if missing:
         raise ShapeError(f"{_who(op, '')}: cannot tell the shape of {', '.join(missing)} from {_shapes(op, merged)}.")
     return tuple((merged[n], types[n] or dtypes[0]) for n in outs)

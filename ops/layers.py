@@ -138,7 +138,8 @@ class Dropout(Op):
         shape = agreed(data, out)
         return {"data": shape, "out": shape, "mask": shape}
 
-    def forward(self, xp, data, *, out, mask, is_train=False, rng):
+    def forward(self, xp, data, *, out, mask=None, is_train=False, rng):
+        mask = xp.empty_like(out) if mask is None else mask
         if self.p == 0 or not (is_train or self.mode == "always"):
             mask.fill(1)
             xp.copyto(out, data)

@@ -160,6 +160,14 @@ class Reshape(Refill):
 
 def apply_codes(shape: Shape, codes: Shape) -> Shape:
     """The shape that Reshape's `codes` make of `shape`; unknown dimensions stay 0. Raises ValueError."""
+    try:
+        return _fill_in(_decode(shape, codes), size(shape))
+    except IndexError:
+        raise ValueError(f"the codes {codes} ask for more dimensions than there are") from None
+
+
+def _decode(shape: Shape, codes: Shape) -> list[int]:
+    """The shape with at most one -1 for what is to be inferred."""
     result: list[int] = []
     position, rest = 0, list(codes)
     while rest:
@@ -178,7 +186,7 @@ def apply_codes(shape: Shape, codes: Shape) -> Shape:
             position += 1
         else:
             raise ValueError(f"shape holds {code}; the codes are 0, -1, -2, -3 and -4")
-    return _fill_in(result, size(shape))
+    return result
 
 
 def _split(whole: int, first: int, second: int) -> tuple[int, int]:
@@ -395,6 +403,34 @@ class SliceAxis(Op):
         d_data[_range(d_data.ndim, self.axis, self.begin, self.end)] = g
 
 
+@operator("crop", "slice")
+class Crop(Op):
+    """out = data[begin[0]:end[0], begin[1]:end[1], …]; axes that are not named stay whole."""
+
+    begin: Shape = param(doc="first index along each axis")
+    end: Shape = param(doc="index after the last along each axis")
+
+    def setup(self):
+        if len(self.begin) != len(self.end):
+            raise ParameterError(f"crop: begin {self.begin} and end {self.end} must be equally long.")
+        self.index = tuple(slice(b, e) for b, e in zip(self.begin, self.end, strict=True))
+
+    def infer_shape(self, data):
+        if len(self.index) > len(data):
+            raise ValueError(f"begin {self.begin} names more than {len(data)} axes")
+        lengths = tuple(len(range(n)[cut]) for n, cut in zip(data, self.index, strict=False))
+        if 0 in lengths:
+            raise ValueError(f"nothing lies from {self.begin} to {self.end}")
+        return {"out": lengths + data[len(lengths) :]}
+
+    def forward(self, xp, data, *, out):
+        xp.copyto(out, data[self.index])
+
+    def backward(self, xp, g, *, d_data=None):
+        d_data.fill(0)
+        d_data[self.index] = g
+
+
 # ---- stretch ----
 
 
@@ -481,7 +517,27 @@ class Clip(Unary):
         xp.multiply(g, inside, out=d_data)
 
 
-# ---- one element of each row ----
+# ---- rows, and one element of each ----
+
+
+@operator("element_mask")
+class ElementMask(Op):
+    """out (N, …) = lhs (N, …) with row n multiplied by rhs (N,)[n]; rhs gets no gradient."""
+
+    inplace = (("lhs", "out"),)
+    inplace_backward = (("g", "d_lhs"),)
+
+    def inputs(self):
+        return ("lhs", "rhs")
+
+    def infer_shape(self, lhs):
+        return {"rhs": lhs[:1], "out": lhs}
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.multiply(lhs, rhs.reshape((-1,) + (1,) * (lhs.ndim - 1)), out=out)
+
+    def backward(self, xp, g, rhs, *, d_lhs=None):
+        self.forward(xp, g, rhs, out=d_lhs)
 
 
 def _columns(xp, rows, index):

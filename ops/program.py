@@ -1,4 +1,4 @@
-"""What a bound graph becomes: plain data that is shipped to its device once, prepared there, and run by one instruction."""
+"""What a bound graph becomes: plain data, shipped to its device once, prepared there, and run by one instruction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Slot(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Run operator `op`: positional inputs (inputs, then aux states), then outputs, as slot numbers; -1 = not wanted."""
+    """Run operator `op`: its inputs (and then aux states) and its outputs are slot numbers; -1 = not wanted."""
 
     op: Op
     ins: tuple[int, ...]

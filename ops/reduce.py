@@ -55,6 +55,22 @@ class Sum(Reduce):
         xp.copyto(d_data, self.stretched(g, d_data))
 
 
+@operator("sum_mid_internal")
+class SumMidInternal(Op):
+    """out (N, M) = data (N, K, M) summed over its middle axis."""
+
+    def infer_shape(self, data):
+        if len(data) != 3:
+            raise ValueError("data must have 3 axes")
+        return {"out": (data[0], data[2])}
+
+    def forward(self, xp, data, *, out):
+        xp.sum(data, axis=1, out=out)
+
+    def backward(self, xp, g, *, d_data=None):
+        xp.copyto(d_data, g[:, None])
+
+
 @operator("mean")
 class Mean(Reduce):
     """out = the mean; of integers cut off."""

@@ -28,7 +28,6 @@ class AttrScope(Scope):
         return {**merged, **(attr or {})}
 
 
-
 def check_attributes(attributes, who: str) -> dict[str, str]:
     """A copy of `attributes`; raises ParameterError unless it maps strings to strings."""
     if attributes is None:

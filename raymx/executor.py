@@ -108,8 +108,8 @@ class Executor:
     def forward(self, is_train: bool = False, **arrays) -> list[NDArray]:
         """Compute the outputs from the arguments and return them, without waiting.
 
-        Keywords are copied into the arguments of that name first; they may be arrays of any device. Raises BindError for
-        an unknown name or another shape than was bound.
+        Keywords are copied into the arguments of that name first; they may be arrays of any device. Raises BindError
+        for an unknown name or another shape than was bound.
         """
         for name, value in arrays.items():
             self._feed(name, value)
@@ -120,9 +120,9 @@ class Executor:
     def backward(self, out_grads=None, is_train: bool = True) -> None:
         """Compute the gradients for the last `forward`, without waiting; `grad_req` said how they are written.
 
-        `out_grads` is the gradient that comes in at each output: an array, a list in the order of the outputs, or a dict
-        by their names. Losses need none and ignore it. Raises BindError where one is needed and missing or of another
-        shape, GraphError if there was no forward.
+        `out_grads` is the gradient that comes in at each output: an array, a list in the order of the outputs, or a
+        dict by their names. Losses need none and ignore it. Raises BindError where one is needed and missing or of
+        another shape, GraphError if there was no forward.
         """
         if not self._traced.trains:
             return
@@ -194,7 +194,9 @@ class Executor:
         """Outputs by name."""
         return _dict("outputs", self._output_names, self.outputs)
 
-    def copy_params_from(self, arg_params: Mapping, aux_params: Mapping | None = None, allow_extra_params: bool = False):
+    def copy_params_from(
+        self, arg_params: Mapping, aux_params: Mapping | None = None, allow_extra_params: bool = False
+    ) -> None:
         """Copy values, from any device and of any dtype, into the arguments and states of the same names.
 
         Raises BindError for another shape, and for a name that the symbol lacks unless `allow_extra_params`.
@@ -214,7 +216,7 @@ class Executor:
     # ---- other shapes ----
 
     def reshape(self, partial_shaping: bool = False, allow_up_sizing: bool = False, **shapes) -> Executor:
-        """A new executor for inputs of other shapes, on the same memory: what one of them computes overwrites the other's.
+        """A new executor for inputs of other shapes, on the same memory: each overwrites what the other computed.
 
         `partial_shaping` lets arguments that are not named in `shapes` change their shape, too; `allow_up_sizing` lets
         arrays grow, which then are new ones. Raises BindError where that is needed and not allowed.
@@ -225,13 +227,13 @@ class Executor:
         for node, array in self._by_node():
             if node.name not in shapes and specs[node].shape != array.shape and not partial_shaping:
                 raise BindError(
-                    f"reshape: {node.name} would change from {array.shape} to {specs[node].shape} and would no longer be "
-                    "shared as it is; name it, too, or say partial_shaping=True."
+                    f"reshape: {node.name} would change from {array.shape} to {specs[node].shape} and would no longer "
+                    "be shared as it is; name it, too, or say partial_shaping=True."
                 )
             if specs[node].nbytes > array.nbytes and not allow_up_sizing:
                 raise BindError(
-                    f"reshape: {node.name} would grow from {array.shape} to {specs[node].shape} and could no longer be "
-                    "shared; bind the largest shapes first, or say allow_up_sizing=True."
+                    f"reshape: {node.name} would grow from {array.shape} to {specs[node].shape} and could no longer "
+                    "be shared; bind the largest shapes first, or say allow_up_sizing=True."
                 )
         arguments = [specs[node].shape for node in self._arguments]
         bound = _Bound(
@@ -247,9 +249,9 @@ class Executor:
     def set_monitor_callback(self, callback: Callable[[str, NDArray], Any] | None, monitor_all: bool = False) -> None:
         """Call `callback(name, array)` for every value that a pass computes, after the pass; None ends that.
 
-        Values are called `<node>_<output>` and gradients `<node>_backward_<input>`; with `monitor_all`, inputs come as
-        well, as `<node>_<input>`. While a monitor is set, no two values share memory. The next `backward` needs a new
-        `forward`.
+        Values are called `<node>_<output>` and gradients `<node>_backward_<input>`; with `monitor_all`, what forward
+        reads comes as well, as `<node>_<input>`. While a monitor is set, no two values share memory. The next `backward`
+        needs a new `forward`.
         """
         self._monitor = None
         kept = {}
@@ -258,14 +260,18 @@ class Executor:
             kept = {e: self._new(e) for node in made for e in entries_of(node)}
         self._compile(kept)
         if callback is not None:
-            self._monitor = _Monitor(callback, monitor_all, self._traced, {**dict(self._known_entries()), **kept})
+            known = {Entry(node): array for node, array in self._by_node()}
+            self._monitor = _Monitor(callback, monitor_all, self._traced, {**known, **kept})
 
     def memory_report(self) -> MemoryReport:
         """How many bytes the executor uses, and what the memory plan saves."""
         return MemoryReport(
             self._compiled.program.arena_nbytes,
             self._compiled.unplanned_nbytes,
-            *map(_nbytes, (self.arg_arrays, self.grad_arrays, self.aux_arrays, self.outputs + self._head_grads)),
+            _nbytes(self.arg_arrays),
+            _nbytes(self.grad_arrays),
+            _nbytes(self.aux_arrays),
+            _nbytes([*self.outputs, *self._head_grads]),
         )
 
     def debug_str(self) -> str:
@@ -283,10 +289,8 @@ class Executor:
             for step in steps:
                 ins, outs = (", ".join(map(place, slots)) for slots in (step.ins, step.outs))
                 lines.append(f"  {step.op.name} {step.name!r}: {ins} -> {outs}")
-        report = self.memory_report()
-        lines.append(
-            f"Total {report.planned_nbytes / 2**20:g} MB allocated ({report.unplanned_nbytes / 2**20:g} MB without sharing)"
-        )
+        planned, unplanned = (nbytes / 2**20 for nbytes in self.memory_report()[:2])
+        lines.append(f"Total {planned:g} MB allocated ({unplanned:g} MB without sharing)")
         return "\n".join(lines) + "\n"
 
     def _place_names(self) -> dict[int, str]:
@@ -355,14 +359,6 @@ class Executor:
             *zip(self._states, self.aux_arrays, strict=True),
         ]
 
-    def _known_entries(self) -> list[tuple[Entry, NDArray]]:
-        heads = [
-            (Entry(g), array)
-            for g, array in zip(self._traced.head_grads, self._head_grads, strict=True)
-            if g is not None and array is not None
-        ]
-        return [*((Entry(node), array) for node, array in self._by_node()), *heads]
-
     def _variables(self) -> dict[Node, Spec]:
         return {node: Spec(array.shape, array.dtype) for node, array in self._by_node()}
 
@@ -377,8 +373,11 @@ class _Monitor:
     def __init__(self, callback, monitor_all: bool, traced, arrays: Mapping[Entry, NDArray]):
         self._callback = callback
         self._shown = {
-            phase: [(label, arrays[e]) for node in nodes for label, e in _labelled(node, monitor_all)]
-            for phase, nodes in (("forward", traced.forward), ("backward", traced.backward))
+            phase: [(label, arrays[e]) for node in nodes for label, e in _labelled(node, with_inputs)]
+            for phase, nodes, with_inputs in (
+                ("forward", traced.forward, monitor_all),
+                ("backward", traced.backward, False),
+            )
         }
 
     def show(self, phase: str) -> None:
@@ -426,7 +425,7 @@ def bind(
 def simple_bind(
     symbol, ctx, grad_req="write", type_dict=None, group2ctx=None, shared_exec=None, /, **shapes
 ) -> Executor:  # fmt: skip
-    """Bind a symbol to new arrays of zeros, whose shapes and dtypes follow from `shapes` and `type_dict` (both by name).
+    """Bind a symbol to new arrays of zeros; shapes and dtypes follow from `shapes` and `type_dict` (both by name).
 
     What is learnt (arguments with a gradient that `shapes` does not name) lies in one array per dtype, see
     `Executor.arenas`. Raises BindError for unknown names and for shapes that cannot be told.
@@ -486,8 +485,8 @@ def _order(who: str, symbol, ctx, group2ctx) -> list[Node]:
         where = group2ctx.get(group, ctx) if group is not None else ctx
         if where != ctx:
             raise GraphError(
-                f"{who}: group {group!r} ({node.name!r}) is placed on {where}, but the executor runs on {ctx}; groups on "
-                "several devices are not supported yet: give all of them one context."
+                f"{who}: group {group!r} ({node.name!r}) is placed on {where}, but the executor runs on {ctx}; groups "
+                "on several devices are not supported yet: give all of them one context."
             )
     return order
 
@@ -583,7 +582,9 @@ def _dtype(name: str, value) -> np.dtype:
         raise DTypeError(f"simple_bind: type_dict[{name!r}]: {error}") from None
 
 
-def _infer(who: str, order: list[Node], shapes: Mapping[Node, Shape], types: Mapping[Node, np.dtype]) -> dict[Node, Spec]:
+def _infer(
+    who: str, order: list[Node], shapes: Mapping[Node, Shape], types: Mapping[Node, np.dtype]
+) -> dict[Node, Spec]:
     """Shape and dtype of every variable; float32 where nothing is known. Raises BindError for what cannot be told."""
     found_shapes = infer_shapes(order, shapes)
     found_types = infer_types(order, types, DTYPES["float32"])
@@ -591,7 +592,9 @@ def _infer(who: str, order: list[Node], shapes: Mapping[Node, Shape], types: Map
     unknown = [node.name for node in variables if not complete(found_shapes.get(Entry(node)))]
     if unknown:
         given = _some(f"{node.name}={shape}" for node, shape in shapes.items()) or "nothing"
-        raise BindError(f"{who}: the shapes of {_some(map(repr, unknown))} cannot be told from {given}; name more shapes.")
+        raise BindError(
+            f"{who}: the shapes of {_some(map(repr, unknown))} cannot be told from {given}; name more shapes."
+        )
     return {node: Spec(found_shapes[Entry(node)], found_types[Entry(node)]) for node in variables}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,14 @@ def _check_arguments(symbol) -> None:
         for name in names:
             if names.count(name) > 1:
                 raise BindError(f"two {kind}s are called {name!r}; training needs a name for each.")
+
+
+class Stretch(NamedTuple):
+    """What is updated as one: a parameter, or several that lie side by side, on every device."""
+
+    index: int  # of its first parameter
+    values: list[nd.NDArray]
+    grads: list[nd.NDArray]
 
 
 class DataParallelExecutorGroup:
@@ -109,6 +118,21 @@ class DataParallelExecutorGroup:
                 total = nd.ElementWiseSum(*here, num_args=len(here))
                 (total / len(here)).copyto(aux_params[name])
 
+    def stretches(self, alike: Callable[[str], Any] | None = None) -> list[Stretch]:
+        """The parameters one by one; or where `alike(name)` is equal for all of an arena, the arena as one."""
+        whole = set()
+        found = []
+        for number, arena in enumerate(self.execs[0].arenas if alike is not None else ()):
+            if len({alike(name) for name in arena.names}) == 1:
+                arenas = [executor.arenas[number] for executor in self.execs]
+                index = min(self.param_names.index(name) for name in arena.names)
+                found.append(Stretch(index, [a.params for a in arenas], [a.grads for a in arenas]))
+                whole.update(arena.names)
+        for index, name in enumerate(self.param_names):
+            if name not in whole:
+                found.append(Stretch(index, self.param_arrays[index], self.grad_arrays[index]))
+        return sorted(found, key=lambda stretch: stretch.index)
+
     def install_monitor(self, monitor) -> None:
         for executor in self.execs:
             monitor.install(executor)
@@ -134,7 +158,7 @@ class DataParallelExecutorGroup:
             raise BindError(f"the symbol for these shapes has the parameter {missing[0]!r}, which the first symbol "
                             f"does not{did_you_mean(missing[0], old.arg_dict)}; buckets share their parameters.")
         grads = None if self.grad_req == "null" else {name: old.grad_dict[name] for name in self.param_names}
-        return self.symbol.bind(self.contexts[i], args, grads, self.grad_req, old.aux_dict)
+        return self.symbol.bind(self.contexts[i], args, grads, self.grad_req, old.aux_dict, shared_exec=old)
 
     def _by_name(self, which: str, names) -> list[list[nd.NDArray]]:
         return [[getattr(executor, which)[name] for executor in self.execs] for name in names]

@@ -22,7 +22,7 @@ from raymx import ndarray as nd
 from raymx import optimizer as opt
 from raymx.context import Context, cpu, current_context
 from raymx.errors import BindError, FormatError, MXNetError, ParameterError, ShapeError, did_you_mean
-from raymx.executor_manager import DataParallelExecutorGroup, Snapshot, _check_arguments
+from raymx.executor_manager import DataParallelExecutorGroup, Snapshot, Stretch, _check_arguments
 from raymx.initializer import InitDesc, Initializer, Uniform
 
 _SMALL_MODEL = 16 * 1024 * 1024  # elements of the largest array up to which `local` updates in the store
@@ -90,33 +90,30 @@ def _create_kvstore(kvstore, num_device: int, arg_params: Mapping) -> tuple[kvs.
     return kvstore, "allreduce" not in kvstore.type and kvstore.type != "device"
 
 
-def _initialize_kvstore(kvstore, param_arrays, arg_params, param_names, update_on_kvstore: bool) -> None:
-    """Key i of the store becomes the parameter param_names[i]."""
-    for i, (name, arrays) in enumerate(zip(param_names, param_arrays, strict=True)):
-        kvstore.init(i, arg_params[name])
+def _initialize_kvstore(kvstore, stretches: Sequence[Stretch], update_on_kvstore: bool) -> None:
+    """Give the store each stretch's value, under its index."""
+    for index, values, _ in stretches:
+        kvstore.init(index, values[0])
         if update_on_kvstore:
-            kvstore.pull(i, arrays, priority=-i)
+            kvstore.pull(index, values, priority=-index)
 
 
-def _update_params_on_kvstore(param_arrays, grad_arrays, kvstore) -> None:
+def _update_params_on_kvstore(stretches: Sequence[Stretch], kvstore) -> None:
     """Push gradients and pull the weights that the store made of them."""
-    for i, (weights, grads) in enumerate(zip(param_arrays, grad_arrays, strict=True)):
-        if grads[0] is not None:
-            kvstore.push(i, grads, priority=-i)
-            kvstore.pull(i, weights, priority=-i)
+    for index, values, grads in stretches:
+        kvstore.push(index, grads, priority=-index)
+        kvstore.pull(index, values, priority=-index)
 
 
-def _update_params(param_arrays, grad_arrays, updater, num_device: int, kvstore=None) -> None:
-    """Sum gradients through the store, if there is one, and update every device's weights by them. Parameter i of
-    device k has the index i * num_device + k."""
-    for i, (weights, grads) in enumerate(zip(param_arrays, grad_arrays, strict=True)):
-        if grads[0] is None:
-            continue
+def _update_params(stretches: Sequence[Stretch], updater, num_device: int, kvstore=None) -> None:
+    """Sum gradients through the store, if there is one, and update every device's weights by them. What has index i
+    has i * num_device + k on device k, so that each device has its own state."""
+    for index, values, grads in stretches:
         if kvstore is not None:
-            kvstore.push(i, grads, priority=-i)
-            kvstore.pull(i, grads, priority=-i)
-        for k, (weight, grad) in enumerate(zip(weights, grads, strict=True)):
-            updater(i * num_device + k, grad, weight)
+            kvstore.push(index, grads, priority=-index)
+            kvstore.pull(index, grads, priority=-index)
+        for k, (weight, grad) in enumerate(zip(values, grads, strict=True)):
+            updater(index * num_device + k, grad, weight)
 
 
 # ---- the training loop ----
@@ -158,14 +155,15 @@ class _Trainer:
     """Runs batches: forward, backward, update, and the metric one batch behind."""
 
     def __init__(self, groups: _Groups, data, optimizer: opt.Optimizer, kvstore, update_on_kvstore: bool, arg_params,
-                 aux_params, monitor=None):  # fmt: skip
+                 aux_params, monitor=None, merge: bool = False):  # fmt: skip
         self._groups, self._monitor = groups, monitor
         groups.monitor = monitor
         self.main = groups.find(data.provide_data, data.provide_label, getattr(data, "default_bucket_key", None))
         self.main.set_params(arg_params, aux_params)
         self._kvstore, self._update_on_kvstore = kvstore, update_on_kvstore
+        self._stretches = self.main.stretches(_multipliers_of(optimizer) if merge else None)
         if kvstore is not None:
-            _initialize_kvstore(kvstore, self.main.param_arrays, arg_params, self.main.param_names, update_on_kvstore)
+            _initialize_kvstore(kvstore, self._stretches, update_on_kvstore)
         if update_on_kvstore:
             kvstore.set_optimizer(optimizer)
         else:
@@ -185,11 +183,10 @@ class _Trainer:
         return group
 
     def _update(self) -> None:
-        main = self.main
         if self._update_on_kvstore:
-            _update_params_on_kvstore(main.param_arrays, main.grad_arrays, self._kvstore)
+            _update_params_on_kvstore(self._stretches, self._kvstore)
         else:
-            _update_params(main.param_arrays, main.grad_arrays, self._updater, len(main.execs), self._kvstore)
+            _update_params(self._stretches, self._updater, len(self.main.execs), self._kvstore)
 
     def train_epoch(self, epoch: int, data, epoch_size, eval_metric, callbacks) -> int:
         """One pass over `data`; returns how many batches it had. At the end the metric knows them all."""
@@ -216,6 +213,12 @@ class _Trainer:
         default = self._groups.find(data.provide_data, data.provide_label or (),
                                     getattr(data, "default_bucket_key", None), for_training=False)  # fmt: skip
         _score(data, lambda batch: self._groups.of(batch, default, for_training=False), eval_metric, callbacks, epoch)
+
+
+def _multipliers_of(optimizer: opt.Optimizer) -> Callable[[str], Any]:
+    """What decides whether two parameters can be updated as one: their multipliers."""
+    decays = optimizer.wd != 0
+    return lambda name: (optimizer.lr_mult.get(name, 1.0), decays and optimizer.wd_mult.get(name, 1.0))
 
 
 def _epoch(data, epoch_size: int | None) -> Iterator:
@@ -332,8 +335,10 @@ class FeedForward:
         param_names = self._init_params(data)
         store, update_on_kvstore = _create_kvstore(kvstore, len(self.ctx), self.arg_params or {})
         optimizer = self._make_optimizer(data, param_names, store, update_on_kvstore)
+        ours = optimizer is not self.optimizer and (store is None or store is not kvstore)
+        merge = ours and opt.is_elementwise(optimizer) and (store is None or store.type.startswith("local"))
         trainer = _Trainer(_Groups(symbol_of, self.ctx, work_load_list, param_names), data, optimizer, store,
-                           update_on_kvstore, self.arg_params, self.aux_params, monitor)  # fmt: skip
+                           update_on_kvstore, self.arg_params, self.aux_params, monitor, merge)  # fmt: skip
         logger.info("Start training with %s", self.ctx)
         data.reset()
         for epoch in range(self.begin_epoch, self.num_epoch):

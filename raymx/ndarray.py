@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from raymx import indexing, interop, runtime
-from raymx.actors.device import EXPORT, GATHER, IMPORT, NEW, PUT, SCATTER, SYNC, VIEW, WRITE
 from raymx.context import Context, current_context
 from raymx.engine.segment import Failure
 from raymx.errors import ContextError, DTypeError, MXNetError, ShapeError
@@ -105,8 +104,7 @@ class NDArray:
 
     def wait_to_read(self) -> None:
         """Wait until earlier writes are done; raise what made them fail."""
-        handle = self._lane.push_exports([lambda slot: (SYNC, self._id, slot)], [self._vars])[0]
-        failure = self._lane.fetch(handle)
+        failure = self._lane.fetch(self._lane.sync(self._id, self._vars))
         if failure is not None:
             raise runtime.engine.explain(failure)
 
@@ -204,10 +202,9 @@ class NDArray:
         """Write `source`, of a shape that broadcasts, converted to this dtype, from any device."""
         if source._lane is self._lane:
             if source._id != self._id:
-                self._lane.push((SCATTER, self._id, ..., source._id), source._vars, self._vars)
+                self._lane.scatter(self._id, self._var, ..., source._id, source._var)
             return
-        handle = source._lane.push_exports([lambda slot: (EXPORT, source._id, slot)], [source._vars])[0]
-        self._lane.push_arrival((IMPORT, self._id), self._vars, handle)
+        self._lane.arrive(self._id, self._var, source._lane.export([source._id], [source._vars])[0])
 
     # ---- views and shapes ----
 
@@ -243,12 +240,12 @@ class NDArray:
         return self.transpose()
 
     def _view(self, shape: Shape, strides: tuple[int, ...] | None, offset: int) -> NDArray:
-        root = self._root or self
+        root = self if self._root is None else self._root
         if strides is not None and strides == indexing.contiguous_strides(shape, self.dtype.itemsize):
             strides = None
         view = NDArray(self._lane, self.context, shape, self.dtype, root, strides, self._offset + offset)
         full = strides or indexing.contiguous_strides(shape, self.dtype.itemsize)
-        self._lane.push((VIEW, view._id, root._id, shape, full, view._offset), (), view._vars)
+        self._lane.view(view._id, root._id, shape, full, view._offset)
         view.writable = self.writable
         return view
 
@@ -268,8 +265,8 @@ class NDArray:
         if isinstance(found, indexing.Window):
             return self._view(found.shape, found.strides, found.offset)
         out = NDArray(self._lane, self.context, found.shape, self.dtype)
-        self._lane.push((NEW, out._id, found.shape, self.dtype), (), out._vars)
-        self._lane.push((GATHER, out._id, self._id, found.index), self._vars, out._vars)
+        self._lane.new_array(out._id, found.shape, self.dtype)
+        self._lane.gather(out._id, self._id, self._var, found.index)
         return out
 
     def __setitem__(self, key, value) -> None:
@@ -285,7 +282,7 @@ class NDArray:
         source = value if isinstance(value, NDArray) else array(value, self.context, self.dtype)
         source = source.as_in_context(self.context)
         _fits(source.shape, found.shape, "assignment")
-        self._lane.push((SCATTER, self._id, found.index, source._id), source._vars, self._vars)
+        self._lane.scatter(self._id, self._var, found.index, source._id, source._var)
 
     def _assign(self, value) -> None:
         if isinstance(value, _SCALARS):
@@ -299,7 +296,7 @@ class NDArray:
         else:
             host = np.array(value, dtype=self.dtype)
             _fits(host.shape, self.shape, "assignment")
-            self._lane.push((WRITE, self._id, host, None), (), self._vars, nbytes=host.nbytes)
+            self._lane.write(self._id, self._var, host)
 
     def _sync_copyfrom(self, source) -> None:
         self._refuse_read_only()
@@ -392,7 +389,7 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
     if new:
         for x in outputs:
             if x._id in new:
-                lane.push((NEW, x._id, x.shape, x.dtype), (), x._vars)
+                lane.new_array(x._id, x.shape, x.dtype)
     lane.push((op, tuple(x._id for x in outputs), tuple(x._id for x in inputs)), reads, writes, op.heavy)
     visible = outputs[: op.visible_outputs()]
     return visible[0] if len(visible) == 1 else visible
@@ -579,8 +576,7 @@ def fetch(arrays: Sequence[NDArray]) -> list[HostValue]:
         by_lane.setdefault(id(each._lane), []).append(position)
     for positions in by_lane.values():
         lane = arrays[positions[0]]._lane
-        tasks = [lambda slot, x=arrays[p]._id: (EXPORT, x, slot) for p in positions]
-        handles = lane.push_exports(tasks, [arrays[p]._vars for p in positions])
+        handles = lane.export([arrays[p]._id for p in positions], [arrays[p]._vars for p in positions])
         for position, handle in zip(positions, handles, strict=True):
             values[position] = HostValue(lane, handle)
     return values  # type: ignore[return-value]
@@ -594,7 +590,7 @@ def empty(shape, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
     ctx = ctx or current_context()
     shape, dtype = _shape(shape), _dtype(dtype)
     out = NDArray(ctx.lane, ctx, shape, dtype)
-    out._lane.push((NEW, out._id, shape, dtype), (), out._vars)
+    out._lane.new_array(out._id, shape, dtype)
     return out
 
 
@@ -640,7 +636,7 @@ def array(source_array, ctx: Context | None = None, dtype=None) -> NDArray:
         raise TypeError(f"array: cannot make an array of {dtype} from {type(source_array).__name__}: {error}.") from None
     host = host.reshape(1) if host.ndim == 0 else host
     out = NDArray(ctx.lane, ctx, _shape(host.shape), dtype)
-    out._lane.push((PUT, out._id, host), (), out._vars, nbytes=host.nbytes)
+    out._lane.put(out._id, host)
     return out
 
 

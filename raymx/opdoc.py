@@ -28,12 +28,15 @@ class Inputs(NamedTuple):
     variadic: bool
 
 
-@cache
-def inputs(cls: Any) -> Inputs:
+def inputs(cls: type[Op]) -> Inputs:
     """The inputs of an operator class, read from the signature of its forward."""
-    parameters = list(inspect.signature(cls.forward).parameters.values())[2:]  # self, xp
+    return _inputs(cls.forward, _states(cls))
+
+
+@cache
+def _inputs(forward: Any, aux: tuple[str, ...]) -> Inputs:
+    parameters = list(inspect.signature(forward).parameters.values())[2:]  # self, xp
     named = [p for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
-    aux = _states(cls)
     return Inputs(
         names=tuple(p.name for p in named if p.name not in aux),
         optional=frozenset(p.name for p in named if p.default is not p.empty),

@@ -213,6 +213,11 @@ class Updater:
         self._unplaced = set(self.states)
 
 
+def is_elementwise(optimizer: Optimizer) -> bool:
+    """Whether several weights with equal multipliers may be updated as one long vector with the same result."""
+    return type(optimizer) in (SGD, ccSGD, Adam)
+
+
 def get_updater(optimizer: Optimizer) -> Updater:
     """A function `(index, grad, weight)` that updates weights in place, for `KVStore._set_updater` or a loop."""
     return Updater(optimizer)

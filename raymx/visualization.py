@@ -67,7 +67,8 @@ def print_summary(symbol: Symbol, shape=None, line_length: int = 120, positions=
     print(_row(("Layer (type)", "Output Shape", "Param #", "Previous Layer"), ends))
     print("=" * line_length)
     order = topological(symbol.heads)
-    data, counted, total = _data(order), set(), 0
+    data, total = _data(order), 0
+    counted: set[Node] = set()
     for node in order:
         if node.is_variable and node not in data:
             continue

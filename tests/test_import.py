@@ -62,8 +62,8 @@ def test_init_is_the_initializers_and_starts_ray(monkeypatch):
     assert mx.init is raymx.initializer
     assert mx.init.Xavier is raymx.initializer.Xavier
     mx.init(virtual_gpus=4, num_cpus=2)
-    mx.init("ray://head:10001")
+    mx.init("auto")
     assert calls == [
         {"address": None, "virtual_gpus": 4, "num_cpus": 2},
-        {"address": "ray://head:10001", "virtual_gpus": None},
+        {"address": "auto", "virtual_gpus": None},
     ]

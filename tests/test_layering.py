@@ -49,7 +49,7 @@ LAYERS = [
     Layer(
         "raymx/**/*.py",
         ("*",),
-        never=("ray", "raymx.actors", "ops", "actors", *ACCELERATORS),
+        never=("ray", "raymx.actors.remote", "ops", "actors", *ACCELERATORS),
         except_for=("raymx/engine/**/*.py", "raymx/graph/**/*.py", "raymx/runtime/**/*.py"),
     ),
     Layer("examples/**/*.py", ("*",), never=("ray", "raymx.actors", "raymx.ops", "raymx.engine", "raymx.graph")),

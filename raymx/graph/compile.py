@@ -105,7 +105,7 @@ def _infer(node: Node, specs: dict[Entry, Spec]) -> None:
         return
     if node.op is None or any(e not in specs for e in node.inputs):
         who = f"{node.op.name if node.op else 'variable'} {node.name!r}"
-        raise ShapeError(f"{who}: its shape or dtype cannot be told from those of the arguments; give it to Variable(shape=).")
+        raise ShapeError(f"{who}: its shape or dtype cannot be told from those of the arguments.")
     ins = [specs[e] for e in node.inputs]
     found = infer_call(node.op, tuple(s.shape for s in ins), tuple(s.dtype for s in ins))
     specs.update({e: Spec(*found[e.index]) for e in missing})

@@ -19,7 +19,9 @@ class GradientGraph(NamedTuple):
     nodes: list[Node]  # everything that was made for it, in an order to run it in: what is freed early comes early
 
 
-def gradient(heads: Sequence[Entry], wrt: Sequence[Node], head_grads: Sequence[Entry | None]) -> dict[Node, Entry | None]:
+def gradient(
+    heads: Sequence[Entry], wrt: Sequence[Node], head_grads: Sequence[Entry | None]
+) -> dict[Node, Entry | None]:
     """The gradient of `heads` with respect to each variable of `wrt`; None where it is zero.
 
     `head_grads` holds the gradient that comes in at each head, None for none. Those at losses are not used. The nodes
@@ -66,7 +68,8 @@ class _Tape:
         """The gradient of `entry`, once all its users were differentiated; None if it is zero."""
         parts = self._parts.get(entry, [])
         if len(parts) > 1:
-            parts[:] = [self._node(make("ElementWiseSum", num_args=len(parts)), f"{_label(entry)}_grad_sum", entry, parts)]
+            sum_op = make("ElementWiseSum", num_args=len(parts))
+            parts[:] = [self._node(sum_op, f"{_label(entry)}_grad_sum", entry, parts)]
         return parts[0] if parts else None
 
     def differentiate(self, node: Node) -> None:

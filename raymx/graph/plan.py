@@ -1,7 +1,7 @@
 """Where the values of a program lie in one arena: values whose lifetimes do not meet share bytes.
 
-Pure: lifetimes in, offsets out. Time is counted in steps. A value is live from the step that writes it first to the last
-step that reads it, both included.
+Pure: lifetimes in, offsets out. Time is counted in steps. A value is live from the step that writes it first to the
+last step that reads it, both included.
 """
 
 from __future__ import annotations

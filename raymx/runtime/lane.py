@@ -1,13 +1,19 @@
-"""A device's lane with what device tasks need: programs, the random stream, freeing."""
+"""A device's lane in the words of device tasks: arrays, views, transfers, programs, random numbers.
+
+The methods record and return at once. `array` is an id, `variable` the tag of the memory that it lies in.
+"""
 
 from __future__ import annotations
 
-from raymx.actors.device import FREE, PROGRAM, RUN, SEED
+from collections.abc import Sequence
+from typing import Any
+
+from raymx.actors import device
 from raymx.engine.recorder import Lane
 
 
 class DeviceLane(Lane):
-    """A lane whose tasks are those of `raymx.actors.device`."""
+    """A lane whose tasks are those of `raymx.actors.device`. Operators are pushed directly: see there."""
 
     def __init__(self, name, transport, engine):
         super().__init__(name, transport, engine)
@@ -17,15 +23,57 @@ class DeviceLane(Lane):
         """A fresh tag for something on this device that must be ordered."""
         return self._engine.new_variable()
 
+    # ---- arrays ----
+
+    def new_array(self, array: int, shape, dtype) -> None:
+        """An array with whatever its memory holds."""
+        self.push((device.NEW, array, shape, dtype), (), (array,))
+
+    def put(self, array: int, host) -> None:
+        """A new array with the elements of a NumPy array, which nobody may change any more."""
+        self.push((device.PUT, array, host), (), (array,), nbytes=host.nbytes)
+
+    def view(self, array: int, storage: int, shape, strides, offset: int) -> None:
+        """A window, in bytes, on the memory of another array."""
+        self.push((device.VIEW, array, storage, shape, strides, offset), (), (storage,))
+
+    def write(self, array: int, variable: int, host) -> None:
+        """Copy a NumPy array, which nobody may change any more, into the array."""
+        self.push((device.WRITE, array, host), (), (variable,), nbytes=host.nbytes)
+
+    def gather(self, array: int, source: int, source_variable: int, index) -> None:
+        """A new array becomes a copy of source[index]."""
+        self.push((device.GATHER, array, source, index), (source_variable,), (array,))
+
+    def scatter(self, array: int, variable: int, index, source: int, source_variable: int) -> None:
+        """array[index] = source, broadcast and converted."""
+        self.push((device.SCATTER, array, index, source), (source_variable,), (variable,))
+
+    # ---- values that leave and arrive ----
+
+    def export(self, arrays: Sequence[int], variables: Sequence[tuple[int]]) -> Sequence[Any]:
+        """Handles of the values that the arrays have now."""
+        return self.push_exports([lambda slot, a=a: (device.EXPORT, a, slot) for a in arrays], variables)
+
+    def sync(self, array: int, variables: tuple[int]) -> Any:
+        """A handle whose value is None, or the failure that the array holds, once earlier tasks are done."""
+        return self.push_exports([lambda slot: (device.SYNC, array, slot)], [variables])[0]
+
+    def arrive(self, array: int, variable: int, handle) -> None:
+        """Write the value of another lane's handle into the array when it arrives."""
+        self.push_arrival((device.IMPORT, array), (variable,), handle)
+
+    # ---- programs and random numbers ----
+
     def new_program(self, program) -> int:
         """Ship a program to the device; the number to run it by."""
         number = self.new_var()
-        self.push((PROGRAM, number, program), (), (number,))
+        self.push((device.PROGRAM, number, program), (), (number,))
         return number
 
     def run_program(self, number: int, phase: str, is_train: bool, reads, writes) -> None:
-        """Record one run of a phase, which reads and writes these variables."""
-        self.push((RUN, number, phase, is_train), reads, writes, urgent=True)
+        """Run a phase, which reads and writes these variables."""
+        self.push((device.RUN, number, phase, is_train), reads, writes, urgent=True)
 
     def drop_program(self, number: int) -> None:
         """Nobody will run this program again; never blocks."""
@@ -33,7 +81,7 @@ class DeviceLane(Lane):
 
     def seed(self, number: int) -> None:
         """Start the device's random stream anew."""
-        self.push((SEED, number), (), (self.rng_var,))
+        self.push((device.SEED, number), (), (self.rng_var,))
 
     def free_task(self, ids) -> tuple:
-        return (FREE, *ids)
+        return (device.FREE, *ids)

@@ -138,7 +138,7 @@ def test_an_awaited_failure_spreads(host, arriving):
 
 
 def test_views_share_memory_and_outlive_the_first_handle(host):
-    tasks = [array(1, 0.0, 1.0, 2.0, 3.0), (VIEW, 2, 1, (2,), (8,), 4), (WRITE, 2, np.array([9.0, 8.0], F32), None),
+    tasks = [array(1, 0.0, 1.0, 2.0, 3.0), (VIEW, 2, 1, (2,), (8,), 4), (WRITE, 2, np.array([9.0, 8.0], F32)),
              (EXPORT, 1, 0), (FREE, 1), (EXPORT, 2, 1)]  # fmt: skip
     _, values = answer(host.submit(0, [segment(*tasks)], 2))
     np.testing.assert_array_equal(values[0], [0, 9, 2, 8])

@@ -22,7 +22,9 @@ def expected_gradients(heads, values, head_grads):
     incoming = head_gradients(heads)
     found = gradient(heads, [v.node for v in values], incoming)
     known = {**values, **dict(zip(incoming, head_grads, strict=True))}
-    return {v: np.zeros_like(x) if (e := found[v.node]) is None else evaluate([e], known, True)[0] for v, x in values.items()}
+    return {
+        v: np.zeros_like(x) if (e := found[v.node]) is None else evaluate([e], known, True)[0] for v, x in values.items()
+    }
 
 
 def mlp():

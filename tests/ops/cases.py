@@ -190,6 +190,7 @@ for _name in ("argmax", "argmin"):
     case(_name, (3, 4, 5), axis=1, ref=_over(_ref, 1))
     case(_name, (3, 4, 5), axis=-1, keepdims=True, ref=_over(_ref, 2, True))
     case(_name, (3,), axis=0, dtypes=("int32",), between=(0, 9), ref=_over(_ref))
+case("sum_mid_internal", (2, 3, 4), ref=lambda x: x.sum(axis=1))
 case("argmax_channel", (3, 4, 5), ref=lambda x: x.argmax(axis=1))
 
 # ---- matrices ----
@@ -235,6 +236,8 @@ case("SliceChannel", (3, 2), num_outputs=2, axis=-1, squeeze_axis=True, ref=lamb
 case("SliceChannel", (2, 3), num_outputs=1, ref=lambda x: x)
 case("slice_axis", (3, 5), axis=1, begin=1, end=-1, ref=lambda x: x[:, 1:-1])
 case("slice_axis", (3, 5), axis=-2, begin=-2, end=None, ref=lambda x: x[-2:])
+case("crop", (3, 5, 2), begin=(1, 0), end=(3, -1), ref=lambda x: x[1:3, 0:-1])
+case("element_mask", (3, 2, 2), (3,), constant=("rhs",), ref=lambda x, m: x * m[:, None, None])
 case("broadcast_to", (2, 1, 3), shape=(0, 4, 3), ref=lambda x: np.broadcast_to(x, (2, 4, 3)))
 case("broadcast_axis", (1, 3, 1), axis=(0, 2), size=(2, 4), ref=lambda x: np.broadcast_to(x, (2, 3, 4)))
 case("Cast", (2, 3), dtype="float64", dtypes=("float32",), ref=lambda x: x)
