@@ -93,14 +93,15 @@ class PreparedProgram:
     def _array(self, number: int):
         if number not in self._arrays:
             slot = self.program.slots[number]
-            self._arrays[number] = self._in_arena(slot) if slot.array is None else self._outside(slot)
+            outside = slot.array is not None
+            self._arrays[number] = self._outside(slot.array, slot.shape) if outside else self._in_arena(slot)
         return self._arrays[number]
 
-    def _outside(self, slot: Slot):
-        """A device array in the shape of its slot. That of a strided array may be a copy: the step that gives it this
-        shape then sees that the memories differ, and copies at each run."""
-        array = self._lookup(slot.array)
-        return array if array.shape == slot.shape else array.reshape(slot.shape)
+    def _outside(self, number, shape):
+        """A device array in another shape. Of a strided array it may be a copy: the step that gives it this shape then
+        sees that the memories differ, and copies at each run."""
+        array = self._lookup(number)
+        return array if array.shape == shape else array.reshape(shape)
 
     def _in_arena(self, slot: Slot):
         if self._arena is None:

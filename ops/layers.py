@@ -8,7 +8,7 @@ from raymx.ops.elementwise import ZERO, Unary, rectify, sigmoid, sigmoid_slope, 
 from raymx.ops.op import Op, operator
 from raymx.ops.params import Shape, param
 from raymx.ops.random import fill
-from raymx.ops.shapes import agreed, flat2d, reshaped
+from raymx.ops.shapes import agreed, reshaped
 from raymx.ops.softmax import softmax, softmax_gradient
 
 
@@ -155,20 +155,16 @@ class Dropout(Op):
 
 @operator("SoftmaxActivation")
 class SoftmaxActivation(Unary):
-    """out = softmax of data (N, …) over all that belongs to one n (`instance`), or over axis 1 (`channel`)."""
+    """out = softmax of data along its last axis (`instance`), or along axis 1 (`channel`)."""
 
     mode: str = param("instance", doc="over what", choices=("instance", "channel"))
     type: str | None = param(None, doc="2015's name of `mode`", choices=("instance", "channel"))
 
     def setup(self):
-        self.mode = self.type or self.mode
-
-    def _view(self, array):
-        return array if self.mode == "channel" else reshaped(array, flat2d(array.shape))
+        self.along = 1 if (self.type or self.mode) == "channel" else -1
 
     def forward(self, xp, data, *, out):
-        softmax(xp, data.reshape(self._view(out).shape), self._view(out), 1)
+        softmax(xp, data, out, self.along)
 
     def backward(self, xp, g, out, *, d_data=None):
-        view = self._view(d_data)
-        softmax_gradient(xp, g.reshape(view.shape), out.reshape(view.shape), view, 1)
+        softmax_gradient(xp, g, out, d_data, self.along)

@@ -60,7 +60,7 @@ class Program:
 
     def is_view(self, step: Step, out: int) -> bool:
         """Whether output slot `out` is the very memory of the input that `step` would copy to it."""
-        if not getattr(step.op, "view", False):
+        if not step.op.view:
             return False
         source, target = self.slots[step.ins[0]], self.slots[out]
         return (source.array, source.offset) == (target.array, target.offset)

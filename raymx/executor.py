@@ -95,7 +95,7 @@ class Executor:
             for head, old in zip(symbol.heads, reused, strict=True)
         ]
         self._head_grads = [None if g is None else self._new(Entry(g)) for g in self._traced.head_grads]
-        self._arena: NDArray | None = shared._arena if shared is not None else None
+        self._arena: NDArray | None = shared._arena if shared is not None and shared._lane is self._lane else None
         self._monitor: _Monitor | None = None
         self._drop_program: Callable[[], Any] | None = None
         self._compile({})
@@ -250,8 +250,8 @@ class Executor:
         """Call `callback(name, array)` for every value that a pass computes, after the pass; None ends that.
 
         Values are called `<node>_<output>` and gradients `<node>_backward_<input>`; with `monitor_all`, what forward
-        reads comes as well, as `<node>_<input>`. While a monitor is set, no two values share memory. The next `backward`
-        needs a new `forward`.
+        reads comes as well, as `<node>_<input>`. While a monitor is set, no two values share memory. The next
+        `backward` needs a new `forward`.
         """
         self._monitor = None
         kept = {}

@@ -49,6 +49,16 @@ class KVStore:
         self._homes: dict[Key, Context] = {}  # where a key's value lies; device types decide at the first push
         self._updater: Callable[[Key, nd.NDArray, nd.NDArray], Any] | None = None
 
+    @property
+    def on_devices(self) -> bool:
+        """Whether values lie and are summed on the devices that push, rather than on cpu(0)."""
+        return self.type in _ON_DEVICES
+
+    @property
+    def updates_in_store(self) -> bool:
+        """Whether training lets a store of this type keep and update the weights, rather than sum gradients only."""
+        return self.type in ("local", "local_update_cpu")
+
     def init(self, key, value) -> None:
         """Give each key its first value, an NDArray of any device; once per key."""
         for k, values in _pairs("init", key, value):
@@ -58,10 +68,9 @@ class KVStore:
             if len(values) != 1:
                 raise KVStoreError(f"init: key {k!r} needs one value, got {len(values)}.")
             self._check_kind(k)
-            home = cpu() if self.type in _ON_CPU else values[0].context
-            self._stored[k] = values[0].copyto(home)
-            if self.type in _ON_CPU:
-                self._homes[k] = home
+            self._stored[k] = values[0].copyto(values[0].context if self.on_devices else cpu())
+            if not self.on_devices:
+                self._homes[k] = cpu()
 
     def push(self, key, value, priority: int = 0) -> None:
         """Sum each key's values, in the order given, into the store: by the updater if there is one, else in place of

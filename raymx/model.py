@@ -11,31 +11,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from raymx import io, metric, symbol
+from raymx import io, metric, symbol, training
 from raymx import kvstore as kvs
 from raymx import ndarray as nd
 from raymx import optimizer as opt
 from raymx.context import Context, cpu, current_context
 from raymx.errors import BindError, FormatError, MXNetError, ParameterError, ShapeError, did_you_mean
-from raymx.executor_manager import DataParallelExecutorGroup, Snapshot, Stretch, _check_arguments
+from raymx.executor_manager import DataParallelExecutorGroup, _check_arguments
+from raymx.graph.node import argument_nodes, topological
 from raymx.initializer import InitDesc, Initializer, Uniform
+from raymx.training import BatchEndParam
 
-_SMALL_MODEL = 16 * 1024 * 1024  # elements of the largest array up to which `local` updates in the store
-
-
-class BatchEndParam(NamedTuple):
-    """What a batch-end callback gets: the epoch, how many batches of it are done, the metric (which lacks the newest
-    batch) and the loop's variables."""
-
-    epoch: int
-    nbatch: int
-    eval_metric: metric.EvalMetric | None
-    locals: Any
+__all__ = ["BatchEndParam", "FeedForward", "load_checkpoint", "save_checkpoint"]
 
 
 # ---- checkpoints ----
@@ -69,198 +61,6 @@ def load_checkpoint(prefix, epoch: int):
     if not arrays or not isinstance(arrays, dict):
         raise FormatError(f"{path}: no checkpoint: its arrays have no names; expected arg:<name> and aux:<name>.")
     return symbol.load(f"{prefix}-symbol.json"), kinds["arg"], kinds["aux"]
-
-
-# ---- updating parameters, with and without a store ----
-
-
-def _create_kvstore(kvstore, num_device: int, arg_params: Mapping) -> tuple[kvs.KVStore | None, bool]:
-    """The store that `kvstore` (a store, a type or None) means, and whether it keeps the weights and updates them."""
-    if isinstance(kvstore, str):
-        if num_device == 1 and "dist" not in kvstore:
-            return None, False
-        if kvstore == "local":
-            largest = max((array.size for array in arg_params.values()), default=0)
-            kvstore = "local_update_cpu" if largest < _SMALL_MODEL else "local_allreduce_cpu"
-        kvstore = kvs.create(kvstore)
-    elif kvstore is not None and not isinstance(kvstore, kvs.KVStore):
-        raise ParameterError(f"kvstore must be a KVStore, the name of a type, or None, got {kvstore!r}.")
-    if kvstore is None:
-        return None, False
-    return kvstore, "allreduce" not in kvstore.type and kvstore.type != "device"
-
-
-def _initialize_kvstore(kvstore, stretches: Sequence[Stretch], update_on_kvstore: bool) -> None:
-    """Give the store each stretch's value, under its index."""
-    for index, values, _ in stretches:
-        kvstore.init(index, values[0])
-        if update_on_kvstore:
-            kvstore.pull(index, values, priority=-index)
-
-
-def _update_params_on_kvstore(stretches: Sequence[Stretch], kvstore) -> None:
-    """Push gradients and pull the weights that the store made of them."""
-    for index, values, grads in stretches:
-        kvstore.push(index, grads, priority=-index)
-        kvstore.pull(index, values, priority=-index)
-
-
-def _update_params(stretches: Sequence[Stretch], updater, num_device: int, kvstore=None) -> None:
-    """Sum gradients through the store, if there is one, and update every device's weights by them. What has index i
-    has i * num_device + k on device k, so that each device has its own state."""
-    for index, values, grads in stretches:
-        if kvstore is not None:
-            kvstore.push(index, grads, priority=-index)
-            kvstore.pull(index, grads, priority=-index)
-        for k, (weight, grad) in enumerate(zip(values, grads, strict=True)):
-            updater(index * num_device + k, grad, weight)
-
-
-# ---- the training loop ----
-
-
-class _Groups:
-    """Executors for each symbol and shape that training meets; all use the parameters of the first."""
-
-    def __init__(self, symbol_of: Callable, contexts, work_load_list, param_names):
-        self._symbol_of, self._contexts, self._work_load_list = symbol_of, contexts, work_load_list
-        self._param_names = param_names
-        self._groups: dict[Any, DataParallelExecutorGroup] = {}
-        self.main: DataParallelExecutorGroup | None = None
-        self.monitor = None
-
-    def find(self, data_shapes, label_shapes, bucket_key=None, for_training=True) -> DataParallelExecutorGroup:
-        shapes = tuple((name, tuple(shape)) for name, shape in (*data_shapes, *label_shapes))
-        key = bucket_key, shapes
-        if key not in self._groups:
-            symbol = self._symbol_of(bucket_key)
-            arguments = set(symbol.list_arguments())
-            names = [name for name in self._param_names if name in arguments]
-            group = DataParallelExecutorGroup(symbol, self._contexts, self._work_load_list, data_shapes, label_shapes,
-                                              names, for_training, self.main)  # fmt: skip
-            if self.monitor is not None:
-                group.install_monitor(self.monitor)
-            self._groups[key] = group
-            self.main = self.main or group
-        return self._groups[key]
-
-    def of(self, batch, default: DataParallelExecutorGroup, for_training=True) -> DataParallelExecutorGroup:
-        """The group for a batch: `default` unless it names a bucket or shapes of its own."""
-        if getattr(batch, "provide_data", None) is None:
-            return default
-        return self.find(batch.provide_data, batch.provide_label or (), batch.bucket_key, for_training)
-
-
-class _Trainer:
-    """Runs batches: forward, backward, update, and the metric one batch behind."""
-
-    def __init__(self, groups: _Groups, data, optimizer: opt.Optimizer, kvstore, update_on_kvstore: bool, arg_params,
-                 aux_params, monitor=None, merge: bool = False):  # fmt: skip
-        self._groups, self._monitor = groups, monitor
-        groups.monitor = monitor
-        self.main = groups.find(data.provide_data, data.provide_label, getattr(data, "default_bucket_key", None))
-        self.main.set_params(arg_params, aux_params)
-        self._kvstore, self._update_on_kvstore = kvstore, update_on_kvstore
-        self._stretches = self.main.stretches(_multipliers_of(optimizer) if merge else None)
-        if kvstore is not None:
-            _initialize_kvstore(kvstore, self._stretches, update_on_kvstore)
-        if update_on_kvstore:
-            kvstore.set_optimizer(optimizer)
-        else:
-            self._updater = opt.get_updater(optimizer)
-
-    def step(self, batch) -> DataParallelExecutorGroup:
-        """Push one batch's work; returns the group that holds its outputs, waits for nothing."""
-        group = self._groups.of(batch, self.main)
-        group.load(batch.data, batch.label)
-        if self._monitor is not None:
-            self._monitor.tic()
-        group.forward(is_train=True)
-        group.backward()
-        self._update()
-        if self._monitor is not None:
-            self._monitor.toc_print()
-        return group
-
-    def _update(self) -> None:
-        if self._update_on_kvstore:
-            _update_params_on_kvstore(self._stretches, self._kvstore)
-        else:
-            _update_params(self._stretches, self._updater, len(self.main.execs), self._kvstore)
-
-    def train_epoch(self, epoch: int, data, epoch_size, eval_metric, callbacks) -> int:
-        """One pass over `data`; returns how many batches it had. At the end the metric knows them all."""
-        pending: Snapshot | None = None
-        nbatch = 0
-        for batch in _epoch(data, epoch_size):
-            group = self.step(batch)
-            if eval_metric is not None:
-                newest = group.snapshot(batch.label)
-                if pending is not None:
-                    pending.feed(eval_metric)
-                pending = newest
-            nbatch += 1
-            if callbacks:
-                _call(callbacks, BatchEndParam(epoch, nbatch, eval_metric, locals()))
-        if pending is not None:
-            pending.feed(eval_metric)
-        return nbatch
-
-    def evaluate(self, epoch: int, data, eval_metric, callbacks) -> None:
-        """Feed the metric with the outputs for `data`, padding left out."""
-        eval_metric.reset()
-        data.reset()
-        default = self._groups.find(data.provide_data, data.provide_label or (),
-                                    getattr(data, "default_bucket_key", None), for_training=False)  # fmt: skip
-        _score(data, lambda batch: self._groups.of(batch, default, for_training=False), eval_metric, callbacks, epoch)
-
-
-def _multipliers_of(optimizer: opt.Optimizer) -> Callable[[str], Any]:
-    """What decides whether two parameters can be updated as one: their multipliers."""
-    decays = optimizer.wd != 0
-    return lambda name: (optimizer.lr_mult.get(name, 1.0), decays and optimizer.wd_mult.get(name, 1.0))
-
-
-def _epoch(data, epoch_size: int | None) -> Iterator:
-    """Batches until `data` ends, which is then reset; or exactly `epoch_size` of them, over resets."""
-    count = 0
-    while True:
-        before = count
-        for batch in data:
-            yield batch
-            count += 1
-            if count == epoch_size:
-                return
-        data.reset()
-        if count == 0 and before == 0 and epoch_size is None:
-            raise MXNetError("fit: the training iterator gives no batches.")
-        if epoch_size is None:
-            return
-
-
-def _score(data, group_of: Callable, eval_metric, callbacks, epoch: int, num_batch: int | None = None) -> None:
-    """Run forward over `data` and feed the metric, one batch behind."""
-    pending: tuple[Snapshot, int] | None = None
-    for nbatch, batch in enumerate(data):
-        if nbatch == num_batch:
-            break
-        group = group_of(batch)
-        group.load(batch.data, batch.label)
-        group.forward(is_train=False)
-        newest = group.snapshot(batch.label), batch.pad or 0
-        if pending is not None:
-            pending[0].feed(eval_metric, pending[1])
-        pending = newest
-        _call(callbacks, BatchEndParam(epoch, nbatch, eval_metric, locals()))
-    if pending is not None:
-        pending[0].feed(eval_metric, pending[1])
-
-
-def _call(callbacks, *args) -> None:
-    if callbacks is None:
-        return
-    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
-        callback(*args)
 
 
 # ---- the model ----
@@ -331,30 +131,23 @@ class FeedForward:
         data = self._training_data(X, y)
         eval_data = self._eval_data(eval_data)
         eval_metric = None if eval_metric is None else metric.create(eval_metric)
-        symbol_of = self._choose_symbol(data)
-        param_names = self._init_params(data)
-        store, update_on_kvstore = _create_kvstore(kvstore, len(self.ctx), self.arg_params or {})
-        optimizer = self._make_optimizer(data, param_names, store, update_on_kvstore)
-        ours = optimizer is not self.optimizer and (store is None or store is not kvstore)
-        merge = ours and opt.is_elementwise(optimizer) and (store is None or store.type.startswith("local"))
-        trainer = _Trainer(_Groups(symbol_of, self.ctx, work_load_list, param_names), data, optimizer, store,
-                           update_on_kvstore, self.arg_params, self.aux_params, monitor, merge)  # fmt: skip
+        groups, update = self._prepare(data, kvstore, work_load_list, monitor)
         logger.info("Start training with %s", self.ctx)
         data.reset()
         for epoch in range(self.begin_epoch, self.num_epoch):
             began = time.perf_counter()
             if eval_metric is not None:
                 eval_metric.reset()
-            trainer.train_epoch(epoch, data, self.epoch_size, eval_metric, batch_end_callback)
+            training.train_epoch(groups, update, epoch, data, self.epoch_size, eval_metric, batch_end_callback, monitor)
             _log_metric(logger, epoch, "Train", eval_metric)
-            if epoch_end_callback is not None or epoch + 1 == self.num_epoch:
-                trainer.main.get_params(self.arg_params, self.aux_params)
             logger.info("Epoch[%d] Time cost=%.3f", epoch, time.perf_counter() - began)
-            _call(epoch_end_callback, epoch, self.symbol, self.arg_params, self.aux_params)
+            if epoch_end_callback is not None or epoch + 1 == self.num_epoch:
+                groups.main.get_params(self.arg_params, self.aux_params)
+            training.call(epoch_end_callback, epoch, self.symbol, self.arg_params, self.aux_params)
             if eval_data is not None and eval_metric is not None:
-                trainer.evaluate(epoch, eval_data, eval_metric, eval_batch_end_callback)
+                self._evaluate(groups, epoch, eval_data, eval_metric, eval_batch_end_callback)
                 _log_metric(logger, epoch, "Validation", eval_metric)
-                _call(eval_end_callback, BatchEndParam(epoch, 0, eval_metric, locals()))
+                training.call(eval_end_callback, BatchEndParam(epoch, 0, eval_metric, locals()))
         return self
 
     # ---- using ----
@@ -372,21 +165,12 @@ class FeedForward:
         group = self._bind_predictor(data.provide_data)
         found: list[list[np.ndarray]] = []
         seen: list[tuple[list[np.ndarray], list[np.ndarray]]] = []
-        pending: tuple[Snapshot, int] | None = None
-        for nbatch, batch in enumerate(data):
-            if nbatch == num_batch:
-                break
-            group.load(batch.data)
-            group.forward(is_train=False)
-            newest = group.snapshot(None), batch.pad or 0
+        for batch, outputs in training.predict(group, data, num_batch):
+            found.append(outputs)
             if return_data:
-                seen.append((_to_host(batch.data, newest[1]), _to_host(batch.label, newest[1])))
-            if pending is not None:
-                found.append(pending[0].outputs(pending[1]))
-            pending = newest
-        if pending is None:
+                seen.append((_to_host(batch.data, batch.pad), _to_host(batch.label, batch.pad)))
+        if not found:
             raise MXNetError("FeedForward.predict: the iterator gives no batches.")
-        found.append(pending[0].outputs(pending[1]))
         outputs = _joined(found)
         return (outputs, *(_joined(list(part)) for part in zip(*seen, strict=True))) if return_data else outputs
 
@@ -403,8 +187,7 @@ class FeedForward:
             data.reset()
         group = self._bind_predictor(data.provide_data, data.provide_label)
         eval_metric = metric.create(eval_metric)
-        eval_metric.reset()
-        _score(data, lambda batch: group, eval_metric, batch_end_callback, 0, num_batch)
+        training.score(lambda batch: group, 0, data, eval_metric, batch_end_callback, num_batch)
         return eval_metric.get()[1]
 
     # ---- keeping ----
@@ -486,6 +269,24 @@ class FeedForward:
 
     # ---- parameters ----
 
+    def _prepare(self, data, kvstore, work_load_list, monitor) -> tuple[training.Groups, Callable[[], None]]:
+        """Executors that hold the parameters, and the function that updates them."""
+        symbol_of = self._choose_symbol(data)
+        param_names = self._init_params(data)
+        groups = training.Groups(symbol_of, self.ctx, work_load_list, param_names, monitor)
+        main = groups.for_iterator(data)
+        main.set_params(self.arg_params, self.aux_params)
+        store, in_store = training.create_kvstore(kvstore, len(self.ctx), self.arg_params)
+        optimizer = self._make_optimizer(data, param_names, store, 1 if in_store else len(self.ctx))
+        merge = not isinstance(self.optimizer, opt.Optimizer) and not isinstance(kvstore, kvs.KVStore)
+        return groups, training.updating(main, optimizer, store, in_store, merge)
+
+    def _evaluate(self, groups: training.Groups, epoch: int, data, eval_metric, callbacks) -> None:
+        data.reset()
+        default = groups.for_iterator(data, for_training=False)
+        training.score(lambda batch: groups.for_batch(batch, default, for_training=False), epoch, data, eval_metric,
+                       callbacks)  # fmt: skip
+
     def _choose_symbol(self, data) -> Callable:
         """The function from bucket key to symbol; fixes `self.symbol` for buckets."""
         if self.sym_gen is None:
@@ -545,13 +346,13 @@ class FeedForward:
             value.copyto(array)
         return array
 
-    def _make_optimizer(self, data, param_names, store, update_on_kvstore: bool) -> opt.Optimizer:
+    def _make_optimizer(self, data, param_names, store, copies: int) -> opt.Optimizer:
+        """The optimizer for `copies` of each parameter, with the index i * copies + k."""
         if isinstance(self.optimizer, opt.Optimizer):
             return self.optimizer
         batch_size = data.provide_data[0][1][0]
         if store is not None and "dist" in store.type and "async" not in store.type:
             batch_size *= store.num_workers
-        copies = 1 if update_on_kvstore else len(self.ctx)
         names = {i * copies + k: name for i, name in enumerate(param_names) for k in range(copies)}
         settings = {"rescale_grad": 1.0 / batch_size, "param_idx2name": names, "sym": self.symbol, **self.kwargs}
         return opt.create(self.optimizer, **settings)
@@ -560,16 +361,15 @@ class FeedForward:
         """A group on the first context for these shapes, with the present parameters."""
         if self.arg_params is None or self.symbol is None:
             raise BindError("FeedForward: the model has no parameters yet; fit it, load it, or give arg_params.")
-        data = {name: tuple(shape) for name, shape in data_shapes}
-        _check_names("predict", data, self.symbol)
-        labels = [n for n in self.symbol.list_arguments() if n not in data and n not in self.arg_params]
-        label_shapes = [d for d in label_shapes or () if d[0] in labels]
-        wanted = [(name, tuple(shape)) for name, shape in (*data_shapes, *label_shapes)]
-        if self._predictor is None or self._predictor.inputs != wanted:
-            names = [n for n in self.symbol.list_arguments() if n not in data and n not in labels]
-            missing = [n for n in labels if not n.endswith("label")]
+        _check_names("predict", [d[0] for d in data_shapes], self.symbol)
+        arguments = self.symbol.list_arguments()
+        label_shapes = [d for d in label_shapes or () if d[0] in arguments and d[0] not in self.arg_params]
+        inputs = [(name, tuple(shape)) for name, shape in (*data_shapes, *label_shapes)]
+        if self._predictor is None or self._predictor.inputs != inputs:
+            others = {name for name, _ in inputs}.union(n for n in _labels(self.symbol) if n not in self.arg_params)
+            names = [n for n in arguments if n not in others]
             self._predictor = DataParallelExecutorGroup(self.symbol, self.ctx[:1], None, data_shapes, label_shapes,
-                                                        names + missing, for_training=False)  # fmt: skip
+                                                        names, for_training=False)  # fmt: skip
         self._predictor.set_params(self.arg_params, self.aux_params or {})
         return self._predictor
 
@@ -610,13 +410,21 @@ def _rows(arrays) -> int:
     return first.shape[0] if first.shape else 0
 
 
+def _labels(symbol) -> list[str]:
+    """Arguments that are labels: they go into an operator's input `label`, or are called so."""
+    order = topological(symbol.heads)
+    at_label = [entry.node for node in order for name, entry in zip(node.input_names(), node.inputs, strict=True)
+                if name == "label"]  # fmt: skip
+    return [node.name for node in argument_nodes(order) if node.name.endswith("label") or node in at_label]
+
+
 def _label_name(symbol) -> str:
-    """The symbol's only argument that ends in `label`, else `softmax_label`."""
-    names = [n for n in symbol.list_arguments() if n.endswith("label")] if symbol is not None else []
+    """The symbol's label, if it has just one, else `softmax_label`."""
+    names = _labels(symbol) if symbol is not None else []
     return names[0] if len(names) == 1 else "softmax_label"
 
 
-def _check_names(who: str, given, symbol) -> None:
+def _check_names(who: str, given: Iterable[str], symbol) -> None:
     arguments = symbol.list_arguments()
     for name in given:
         if name not in arguments:
@@ -629,9 +437,9 @@ def _unknown(symbol, shapes) -> Sequence[str]:
     return [n for n, s in zip(symbol.list_arguments(), found, strict=True) if not s or 0 in s]
 
 
-def _to_host(arrays, pad: int) -> list[np.ndarray]:
+def _to_host(arrays, pad: int | None) -> list[np.ndarray]:
     values = [a.asnumpy() if isinstance(a, nd.NDArray) else np.asarray(a) for a in arrays or ()]
-    return [v[: len(v) - pad] for v in values]
+    return [v[: len(v) - (pad or 0)] for v in values]
 
 
 def _joined(batches: list[list[np.ndarray]]):

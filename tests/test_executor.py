@@ -459,6 +459,36 @@ def test_a_shared_executor_lends_its_memory():
     assert all(np.allclose(r, 1 / 3) for r in results)
 
 
+# ---- other devices ----
+
+
+def train(ctx):
+    """Everything that one training pass computes on `ctx`."""
+    rng = np.random.default_rng(2)
+    exe = mlp().simple_bind(ctx, data=(16, 5))
+    for x in exe.arg_arrays:
+        x[:] = rng.uniform(-1, 1, x.shape)
+    exe.arg_dict["softmax_label"][:] = rng.integers(0, 3, 16)
+    exe.forward(is_train=True)
+    exe.backward()
+    return [x.asnumpy() for x in exe.outputs + exe.grad_arrays]
+
+
+@pytest.mark.ray
+def test_a_device_actor_computes_the_same_bits():
+    for here, there in zip(train(mx.cpu()), train(mx.cpu(1)), strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+@pytest.mark.ray
+def test_a_failure_on_a_device_actor_names_the_node():
+    net = mx.sym.choose_element_0index(mx.sym.Variable("x"), mx.sym.Variable("i"), name="pick")
+    exe = net.simple_bind(mx.cpu(1), grad_req="null", x=(2, 3), i=(2,))
+    exe.forward(i=[0, 7])
+    with pytest.raises(TaskError, match=r"choose_element_0index 'pick' with inputs \(2, 3\), \(2,\): IndexError"):
+        exe.outputs[0].asnumpy()
+
+
 # ---- looking inside ----
 
 
@@ -559,7 +589,7 @@ def test_a_wrong_shape_names_argument_node_and_expectation():
 
 
 def test_a_wrong_dtype_names_the_argument():
-    with pytest.raises(BindError, match="^bind: the array for 'fc2_weight', which must be float32, is float64") as caught:
+    with pytest.raises(BindError, match="^bind: the array for 'fc2_weight', .* float32, is float64: Fully") as caught:
         bind_mlp(fc2_weight=mx.nd.zeros((3, 8), dtype="float64"))
     assert isinstance(caught.value.__cause__, DTypeError)
 

@@ -13,9 +13,9 @@ import raymx.initializer  # loaded before `mx.init` is touched, as some user's i
 from raymx import runtime
 
 
-def run(code: str) -> str:
+def run(code: str, *arguments: str) -> str:
     """What `code` prints in a fresh interpreter in which warnings are errors."""
-    command = [sys.executable, "-W", "error", "-c", code]
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -29,6 +29,21 @@ def test_import_loads_nothing_heavy():
 def test_arrays_on_the_cpu_never_load_ray():
     code = "import sys, raymx as mx; a = mx.nd.ones((2, 3)); a += 1; print(a.asnumpy().sum(), (a * a).context)"
     assert run(f"{code}; {HEAVY}") == "12.0 cpu(0)\n['numpy']\n"
+
+
+TRAINING = """
+import sys, numpy, raymx as mx
+net = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2), name="softmax")
+model = mx.model.FeedForward(net, ctx=mx.cpu(), num_epoch=1, numpy_batch_size=2)
+model.fit(numpy.ones((4, 3)), numpy.ones(4))
+model.save(sys.argv[1], 1)
+"""
+
+
+def test_training_on_the_cpu_never_loads_ray(tmp_path):
+    loaded = run(f"{TRAINING}\n{HEAVY}", str(tmp_path / "net"))
+    assert not [module for module in ("ray", "cupy", "fsspec") if repr(module) in loaded]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net-0001.params", "net-symbol.json"]
 
 
 @pytest.mark.parametrize("name", mx.__all__)

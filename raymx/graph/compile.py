@@ -171,10 +171,10 @@ class _Lowering:
 
     def run_backward(self) -> None:
         """The steps of the gradient graph; each gradient is delivered as soon as it is there."""
-        for variable, array in zip(self.traced.head_grads, self.arrays.head_grads, strict=True):
-            if variable is not None:
-                self._define(Entry(variable), array)
-        owners: dict[Node, list[Node]] = {}
+        for head_grad, array in zip(self.traced.head_grads, self.arrays.head_grads, strict=True):
+            if head_grad is not None:
+                self._define(Entry(head_grad), array)
+        owners: dict[Node, list[tuple[Node, Entry]]] = {}
         for variable in self.arrays.gradients:
             entry = self.traced.gradients[variable]
             if entry is None:
@@ -182,28 +182,30 @@ class _Lowering:
             elif entry.node.op is None:
                 self._deliver(variable, entry)
             else:
-                owners.setdefault(entry.node, []).append(variable)
+                owners.setdefault(entry.node, []).append((variable, entry))
         for node in self.traced.backward:
             self.backward.append(self._step(node))
-            for variable in owners.get(node, ()):
-                self._deliver(variable, self.traced.gradients[variable])
+            for variable, entry in owners.get(node, ()):
+                self._deliver(variable, entry)
 
     def _step(self, node: Node) -> Step:
+        op = node.op
+        assert op is not None, "a variable is no step"
         ins = tuple(self.values[e] for e in node.inputs)
         outs = tuple(self._define(e, self.arrays.kept.get(e)) for e in entries_of(node))
-        if node.op.name == "zeros_like":
+        if op.name == "zeros_like":
             return Step(_ZERO, (), outs, node.name)
-        if getattr(node.op, "view", False):
+        if op.view:
             for out in outs:
                 self._join(ins[0], out)
-        return Step(node.op, ins, outs, node.name, self._scratch(node))
+        return Step(op, ins, outs, node.name, self._scratch(node, op))
 
-    def _scratch(self, node: Node) -> tuple[tuple[str, int], ...]:
+    def _scratch(self, node: Node, op: Op) -> tuple[tuple[str, int], ...]:
         """Values for the temporary arrays that the operator's kernel asks for."""
         entries = [*node.inputs, *entries_of(node)]
         names = node.input_names() + node.output_names()
         shapes = {n: self.traced.specs[e].shape for n, e in zip(names, entries, strict=True)}
-        wanted = node.op.scratch(shapes, self.traced.specs[entries[0]].dtype)
+        wanted = op.scratch(shapes, self.traced.specs[entries[0]].dtype)
         return tuple((n, self._value(Spec(shape, np.dtype(t)))) for n, (shape, t) in wanted.items())
 
     def _deliver(self, variable: Node, entry: Entry) -> None:

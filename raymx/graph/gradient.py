@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from raymx.graph.node import Entry, Node, topological
 from raymx.ops.gradient import gradient_of
-from raymx.ops.op import make
+from raymx.ops.op import Op, make
 
 
 class GradientGraph(NamedTuple):
@@ -74,24 +74,24 @@ class _Tape:
 
     def differentiate(self, node: Node) -> None:
         """Hand the gradient of the outputs of `node` on to its inputs, as far as they want it."""
-        wants = _wants(node, self._useful)
-        incoming = self._incoming(node) if wants else None
-        if incoming is None:
+        op, wants = node.op, _wants(node, self._useful)
+        incoming = self._incoming(node, op) if op and wants else None
+        if op is None or incoming is None:
             return
         values = _values(node)
         names = node.input_names()
-        op = gradient_of(node.op, tuple(names[i] for i in wants))
-        backward = Node(op, f"{node.name}_backward", node.attrs, forward=node)
-        backward.inputs = [*incoming, *(values[name] for name in node.op.backward_needs())]
+        backward = Node(gradient_of(op, tuple(names[i] for i in wants)), f"{node.name}_backward", node.attrs)
+        backward.inputs = [*incoming, *(values[name] for name in op.backward_needs())]
+        backward.forward = node
         self.nodes.append(backward)
         for output, i in enumerate(wants):
             self.add(node.inputs[i], Entry(backward, output))
 
-    def _incoming(self, node: Node) -> list[Entry] | None:
-        """The gradients that the operator of `node` reads, None if they are all zero."""
-        if not node.op.needs_head_gradient():
+    def _incoming(self, node: Node, op: Op) -> list[Entry] | None:
+        """The gradients that `op`, the operator of `node`, reads; None if they are all zero."""
+        if not op.needs_head_gradient():
             return []
-        entries = [Entry(node, i) for i in range(node.op.visible_outputs())]
+        entries = [Entry(node, i) for i in range(op.visible_outputs())]
         totals = [self.total(entry) for entry in entries]
         if not any(totals):
             return None
@@ -110,7 +110,7 @@ def _useful(order: list[Node], wrt: Sequence[Node]) -> set[Node]:
     """The nodes whose outputs' gradients matter: the wanted variables, and operators that hand theirs on to one."""
     useful = set(wrt)
     for node in order:
-        if _wants(node, useful) and node.op.needs_head_gradient():
+        if node.op and _wants(node, useful) and node.op.needs_head_gradient():
             useful.add(node)
     return useful
 

@@ -50,7 +50,8 @@ def plan(values: Sequence[Value], inplace: Iterable[tuple[int, int]] = ()) -> Pl
     least = _peak(blocks)
     best: tuple[int, list[int]] | None = None
     for key in _ORDERS:
-        found = _place(blocks, sorted(range(len(blocks)), key=lambda i, key=key: key(blocks[i])))
+        keys = [key(block) for block in blocks]
+        found = _place(blocks, sorted(range(len(blocks)), key=keys.__getitem__))
         if best is None or found[0] < best[0]:
             best = found
         if best[0] == least:

@@ -22,9 +22,12 @@ def expected_gradients(heads, values, head_grads):
     incoming = head_gradients(heads)
     found = gradient(heads, [v.node for v in values], incoming)
     known = {**values, **dict(zip(incoming, head_grads, strict=True))}
-    return {
-        v: np.zeros_like(x) if (e := found[v.node]) is None else evaluate([e], known, True)[0] for v, x in values.items()
-    }
+
+    def value(v):
+        entry = found[v.node]
+        return np.zeros_like(values[v]) if entry is None else evaluate([entry], known, True)[0]
+
+    return {v: value(v) for v in values}
 
 
 def mlp():

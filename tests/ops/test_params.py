@@ -17,7 +17,8 @@ def _declared(annotation, **settings) -> Param:
     ("annotation", "given", "value"),
     [
         ("int", "0x10", 16), ("int", 3.0, 3), ("int", np.int64(4), 4), ("float", "1e-2", 0.01), ("float", 2, 2.0),
-        ("int | float", "2", 2), ("int | float", "2.0", 2.0), ("int | float", np.float32(0.5), 0.5), ("bool", "true", True),
+        ("int | float", "2", 2), ("int | float", "2.0", 2.0), ("int | float", np.float32(0.5), 0.5),
+        ("bool", "true", True),
         ("bool", 0, False), ("Shape", "(2,)", (2,)), ("Shape", "[2, 3]", (2, 3)), ("Shape", "(2L, 3L)", (2, 3)),
         ("Shape", 2, (2,)), ("Shape", "()", ()), ("Shape", np.array([2, 3]), (2, 3)), ("int | None", "None", None),
         ("np.dtype", "float16", np.dtype("float16")), ("str", "relu", "relu"),

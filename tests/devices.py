@@ -1,0 +1,89 @@
+"""Several devices in one process, without Ray, so that the plain ring tests what crosses devices."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+
+from raymx import runtime
+from raymx.actors.host import DeviceHost
+from raymx.ops import backend
+from raymx.runtime import local
+
+
+class LateTransport(local.LocalTransport):
+    """A device to which values from other devices may come late and in any order: at the latest when somebody waits."""
+
+    def __init__(self, name: str, late: float, held: list, chance: random.Random):
+        self._late, self._held, self._chance = late, held, chance
+        self._host = DeviceHost(local._runner(name), self._hold, True, lambda: backend.use_threads(1))
+
+    def _hold(self, awaited, callback) -> None:
+        self._held.append((awaited, callback))
+
+    def send(self, number, segments, exports):
+        ticket = super().send(number, segments, exports)
+        if self._chance.random() >= self._late:
+            release(self._held, self._chance)
+        return _WaitingTicket(ticket, self)
+
+    def fetch(self, handle, timeout_s):
+        release(self._held, self._chance)
+        return super().fetch(handle, timeout_s)
+
+
+class NaiveTransport(local.NaiveTransport):
+    """A device that runs each task at once; what its tasks await has to be on its way by then."""
+
+    def __init__(self, name: str, held: list, chance: random.Random):
+        super().__init__(name)
+        self._held, self._chance = held, chance
+
+    def send(self, number, segments, exports):
+        release(self._held, self._chance)
+        return super().send(number, segments, exports)
+
+
+class _WaitingTicket:
+    def __init__(self, ticket, transport):
+        self._ticket, self._transport, self.exports = ticket, transport, ticket.exports
+
+    def done(self):
+        return self._ticket.done()
+
+    def report(self):
+        return self._ticket.report()
+
+    def wait(self, timeout_s):
+        release(self._transport._held, self._transport._chance)
+        return self._ticket.wait(timeout_s)
+
+
+def release(held: list, chance: random.Random) -> None:
+    """Let held values arrive, in any order."""
+    while held:
+        awaited, callback = held.pop(chance.randrange(len(held)))
+        local.resolve(awaited, callback)
+
+
+@contextlib.contextmanager
+def in_this_process(seed: int = 0):
+    """Inside, every context is a device of this process; with values that come late and out of order, every
+    third one naive."""
+    chance, held = random.Random(seed), []
+    before = runtime._connect, dict(runtime.engine.lanes)
+
+    def connect(kind, index):
+        name = f"{kind}({index})"
+        if index % 3 == 2:
+            return NaiveTransport(name, held, chance)
+        return LateTransport(name, 0.9 if index % 3 else 0.3, held, chance)
+
+    runtime._connect = connect
+    try:
+        yield
+    finally:
+        runtime._connect = before[0]
+        for name in [n for n in runtime.engine.lanes if n not in before[1]]:
+            release(held, chance)
+            runtime.engine.lanes.pop(name).close()

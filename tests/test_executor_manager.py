@@ -1,0 +1,158 @@
+"""Cutting a batch over devices, and executors that share it."""
+
+import numpy as np
+import pytest
+
+import raymx as mx
+from raymx.errors import BindError, ParameterError, ShapeError
+from raymx.executor_manager import DataParallelExecutorGroup, Snapshot, _check_arguments, _split_input_slice
+
+
+def parts(batch_size, loads):
+    return [(s.start, s.stop) for s in _split_input_slice(batch_size, loads)]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "loads", "expected"),
+    [
+        (8, [1, 1], [(0, 4), (4, 8)]),
+        (10, [1, 1, 1], [(0, 3), (3, 6), (6, 10)]),
+        (8, [3, 1], [(0, 6), (6, 8)]),
+        (10, [0.5, 0.2], [(0, 7), (7, 10)]),
+        (7, [1, 1, 1, 1], [(0, 2), (2, 4), (4, 6), (6, 7)]),
+        (1, [1], [(0, 1)]),
+    ],
+)
+def test_rows_in_proportion_rounded(batch_size, loads, expected):
+    assert parts(batch_size, loads) == expected
+
+
+@pytest.mark.parametrize(("batch_size", "loads", "device"), [(2, [1, 1, 1], 2), (4, [100, 1], 1), (5, [1] * 4, 3)])
+def test_a_device_without_rows_is_an_error(batch_size, loads, device):
+    if batch_size == 5:  # 1.25 each is one row for all but the last, which takes the rest
+        assert parts(batch_size, loads)[-1] == (3, 5)
+        return
+    with pytest.raises(ParameterError, match=rf"a batch of {batch_size} cut by the work loads \[.*\] leaves nothing for "
+                                             rf"device {device}; use larger batches or fewer devices."):
+        parts(batch_size, loads)
+
+
+def test_names_must_be_unique():
+    data = mx.sym.Variable("data")
+    net = mx.sym.FullyConnected(data, weight=mx.sym.Variable("w"), name="a", num_hidden=2)
+    net = mx.sym.FullyConnected(net, weight=mx.sym.Variable("w"), name="b", num_hidden=2)
+    with pytest.raises(BindError, match="two arguments are called 'w'; training needs a name for each"):
+        _check_arguments(net)
+
+
+# ---- groups ----
+
+NET = mx.sym.FullyConnected(mx.sym.Variable("data"), name="fc", num_hidden=2)
+LOSS = mx.sym.LinearRegressionOutput(NET, mx.sym.Variable("label"), name="loss")
+NAMES = ["fc_weight", "fc_bias"]
+rng = np.random.RandomState(0)
+DATA, LABEL = rng.randn(6, 3).astype("float32"), rng.randn(6, 2).astype("float32")
+WEIGHT, BIAS = rng.randn(2, 3).astype("float32"), rng.randn(2).astype("float32")
+
+
+def group(devices=1, work_load_list=None, **options):
+    made = DataParallelExecutorGroup(LOSS, [mx.cpu()] * devices, work_load_list, [("data", (6, 3))], [("label", (6, 2))],
+                                     NAMES, **options)  # fmt: skip
+    if "shared" not in options:
+        made.set_params({"fc_weight": mx.nd.array(WEIGHT), "fc_bias": mx.nd.array(BIAS)}, {})
+    return made
+
+
+@pytest.mark.parametrize(("devices", "loads"), [(1, None), (2, None), (3, [1, 2, 3])])
+def test_devices_share_a_batch(devices, loads):
+    g = group(devices, loads)
+    g.load([mx.nd.array(DATA)], [LABEL])
+    g.forward(is_train=True)
+    g.backward()
+    outputs = g.snapshot([]).outputs()[0]
+    np.testing.assert_allclose(outputs, DATA @ WEIGHT.T + BIAS, rtol=1e-5)
+    gradient = sum(grad.asnumpy() for grad in g.grad_arrays[1])
+    np.testing.assert_allclose(gradient, (outputs - LABEL).sum(axis=0) / 2, rtol=1e-4)
+
+
+def test_a_snapshot_is_of_its_moment():
+    g = group(2)
+    g.load([DATA], [LABEL])
+    g.forward()
+    first = g.snapshot([mx.nd.array(LABEL)])
+    g.load([DATA * 2], [LABEL])
+    g.forward()
+    np.testing.assert_allclose(first.outputs()[0], DATA @ WEIGHT.T + BIAS, rtol=1e-5)
+    assert [len(v) for v in (first.outputs(pad=2)[0], first.labels(pad=2)[0])] == [4, 4]
+
+
+def test_metrics_that_want_ndarrays_get_them():
+    class Shapes(mx.metric.EvalMetric):
+        def update(self, labels, preds):
+            assert all(isinstance(a, mx.nd.NDArray) for a in [*labels, *preds])
+            self.sum_metric += preds[0].shape[0]
+            self.num_inst += 1
+
+    metric = Shapes("rows")
+    Snapshot([mx.nd.ones((4, 2))], 1, [np.ones(4)]).feed(metric, pad=1)
+    assert metric.get()[1] == 3
+
+
+def test_parameters_come_from_the_first_device_and_states_are_averaged():
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), name="fc", num_hidden=2)
+    g = DataParallelExecutorGroup(net, [mx.cpu()] * 2, None, [("data", (4, 3))], [], NAMES)
+    g.param_arrays[0][0][:] = 1
+    g.param_arrays[0][1][:] = 3
+    g.aux_names, g.aux_arrays = ["mean"], [[mx.nd.full((2,), 1.0), mx.nd.full((2,), 4.0)]]
+    arg_params = {"fc_weight": mx.nd.zeros((2, 3)), "fc_bias": mx.nd.zeros((2,))}
+    aux_params = {"mean": mx.nd.zeros((2,))}
+    g.get_params(arg_params, aux_params)
+    assert (arg_params["fc_weight"].asnumpy() == 1).all()
+    assert (aux_params["mean"].asnumpy() == 2.5).all()
+
+
+def test_groups_share_parameters_and_gradients():
+    main = group()
+    other = group(shared=main)
+    main.param_arrays[1][0][:] = 9
+    other.load([DATA], [LABEL])
+    other.forward(is_train=True)
+    np.testing.assert_allclose(other.snapshot([]).outputs()[0], DATA @ WEIGHT.T + 9, rtol=1e-5)
+    other.backward()
+    assert main.grad_arrays[1][0].asnumpy().any()
+
+
+def test_stretches_join_what_is_alike():
+    g = group(2)
+    assert [(s.index, s.values[0].shape) for s in g.stretches()] == [(0, (2, 3)), (1, (2,))]
+    (whole,) = g.stretches(lambda name: 1)
+    assert (whole.index, len(whole.values), len(whole.grads)) == (0, 2, 2)
+    whole.values[1][:] = 7
+    assert (g.param_arrays[0][1].asnumpy() == 7).all()
+    assert (g.param_arrays[1][1].asnumpy() == 7).all()
+    assert len(g.stretches(lambda name: name)) == 2
+
+
+def test_what_the_symbol_does_not_have_is_left_out():
+    g = DataParallelExecutorGroup(NET, [mx.cpu()], None, [("data", (6, 3))], [("other_label", (6,))], NAMES)
+    g.load([DATA], [LABEL])
+    assert g.inputs == [("data", (6, 3))]
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "text"),
+    [
+        (lambda: group().load([DATA[:4]], [LABEL]), ShapeError,
+         r"a batch gives 'data' with shape \(4, 3\), expected \(6, 3\); an iterator's batches must have the shapes"),
+        (lambda: group(2).load([DATA[:4]], [LABEL]), ShapeError, r"'data' with shape \(4, 3\), expected \(6, 3\)"),
+        (lambda: group(2).load([mx.nd.ones((6, 2))], [LABEL]), ShapeError, r"'data' with shape \(3, 2\), expected \(3, 3\)"),
+        (lambda: group().set_params({"fc_weight": mx.nd.ones((2, 3))}, {}), BindError,
+         "no value for the parameter 'fc_bias'"),
+        (lambda: group().set_params({"fc_weight": mx.nd.ones((2, 4))}, {}), BindError,
+         r"the parameter 'fc_weight' must have shape \(2, 3\) here, got \(2, 4\)"),
+        (lambda: group(2, [1]), ParameterError, r"work_load_list must have one entry for each of 2 devices, got \[1\]"),
+    ],
+)  # fmt: skip
+def test_refusals(act, error, text):
+    with pytest.raises(error, match=text):
+        act()
