@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,6 +30,7 @@ SEED = 9  # number
 GATHER = 10  # id, source id, index: copy of source[index]
 SCATTER = 11  # id, index, source id: array[index] = source
 SYNC = 12  # id: fails if the array holds a failure
+SEEN_LIMIT = 4096
 NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "run", "seed", "gather", "scatter", "sync")
 
 
@@ -43,6 +45,9 @@ class DeviceRunner:
         self.failed: dict[int, Failure] = {}  # storage → why its contents never came to be
         self.storage: dict[int, int] = {}  # view → the array whose memory it shares; others are their own storage
         self.events: list[tuple[str, int, int]] = []
+        self._seen: set[tuple] = set()  # (op, outs, ins) that ran once
+        self._prepared: dict[tuple, Callable[[], None]] = {}  # and the functions of those that ran again
+        self._users: dict[int, list[tuple]] = {}  # array → the keys of `_prepared` that name it
         pool = Pool(pool_nbytes)
         self.empty = pool.empty if xp is np else xp.empty
         self._codes = (
@@ -87,9 +92,23 @@ class DeviceRunner:
             else:
                 op.forward(self.xp, *[arrays[i] for i in ins], out=arrays[outs[0]])
         else:
-            self._prepare(op, [arrays[i] for i in ins], [arrays[i] for i in outs])()
+            (self._prepared.get((op, outs, ins)) or self._prepare(op, outs, ins))()
 
-    def _prepare(self, op, ins, outs):
+    def _prepare(self, op, outs, ins):
+        """The function for an operator over these arrays; kept when it is asked for a second time, as by an optimizer."""
+        run = self._new_function(op, [self.arrays[i] for i in ins], [self.arrays[i] for i in outs])
+        key = op, outs, ins
+        if key in self._seen:
+            self._prepared[key] = run
+            for array in {*ins, *outs}:
+                self._users.setdefault(array, []).append(key)
+        elif len(self._seen) < SEEN_LIMIT:
+            self._seen.add(key)
+        else:
+            self._seen.clear()
+        return run
+
+    def _new_function(self, op, ins, outs):
         extras = {"is_train": False, "rng": self.rng}
         shapes = dict(zip(op.inputs() + op.aux(), (a.shape for a in ins), strict=True))
         shapes.update(zip(op.outputs(), (a.shape for a in outs), strict=True))
@@ -200,6 +219,8 @@ class DeviceRunner:
             self.storage.pop(array, None)
             self.failed.pop(array, None)
             self.programs.pop(array, None)
+            for key in self._users.pop(array, ()):
+                self._prepared.pop(key, None)
 
     def _program(self, number, program):
         self.programs[number] = PreparedProgram(program, self.xp, self.arrays.__getitem__, self.rng, self.empty)

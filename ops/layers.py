@@ -28,13 +28,12 @@ class FullyConnected(Op):
         return ("data", "weight") if self.no_bias else ("data", "weight", "bias")
 
     def infer_shape(self, data=None, out=None):
-        known = {"weight": (self.num_hidden, 0), "bias": (self.num_hidden,)}
+        if data is None:
+            return {}
+        lead = self._lead(data)
+        known = {"weight": (self.num_hidden, math.prod(data[len(lead) :])), "bias": (self.num_hidden,)}
         if self.no_bias:
             del known["bias"]
-        if data is None:
-            return known
-        lead = self._lead(data)
-        known["weight"] = (self.num_hidden, math.prod(data[len(lead) :]))
         if out is not None and len(out) == len(lead) + 1:
             lead = agreed(lead, out[:-1])
             known["data"] = lead + data[len(lead) :]

@@ -348,19 +348,30 @@ class SliceChannel(Op):
     squeeze_axis: bool = param(False, doc="drop the axis, which must have become 1")
 
     def outputs(self):
-        return ("out",) if self.num_outputs == 1 else tuple(f"output{i}" for i in range(self.num_outputs))
+        return tuple(f"output{i}" for i in range(self.num_outputs))
 
-    def infer_shape(self, data=None):
-        if data is None:
+    def infer_shape(self, data=None, **outs):
+        part = agreed(data and self._part(data), *(outs[n] for n in self.outputs()))
+        if part is None:
             return {}
+        return {"data": self._whole(part), **dict.fromkeys(self.outputs(), part)}
+
+    def _part(self, data: Shape) -> Shape:
+        """The shape of one output, as far as data's tells it."""
         axis = positive_axis(self.axis, len(data))
         if data[axis] % self.num_outputs:
             raise ValueError(f"axis {axis} of {data[axis]} cannot be cut into {self.num_outputs} equal parts")
         length = data[axis] // self.num_outputs
         if self.squeeze_axis and length > 1:
             raise ValueError(f"squeeze_axis needs parts of 1 along axis {axis}, not {length}")
-        shape = data[:axis] + data[axis + 1 :] if self.squeeze_axis else _with(data, axis, length)
-        return dict.fromkeys(self.outputs(), shape)
+        return data[:axis] + data[axis + 1 :] if self.squeeze_axis else _with(data, axis, length)
+
+    def _whole(self, part: Shape) -> Shape:
+        """The shape of data, as far as an output's tells it."""
+        axis = positive_axis(self.axis, len(part) + self.squeeze_axis)
+        if self.squeeze_axis:
+            return (*part[:axis], self.num_outputs, *part[axis:])
+        return _with(part, axis, part[axis] * self.num_outputs)
 
     def parts(self, whole) -> list:
         """Views of `whole` in the form of the outputs."""

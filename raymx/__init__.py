@@ -24,6 +24,7 @@ _MODULES = {
     }.items()
     for name in (module, *aliases)
 }  # fmt: skip
+_MODULES_OF_OLD = {"_ndarray_internal": "raymx.ndarray", "_symbol_internal": "raymx.symbol"}  # not in `__all__`
 _OBJECTS = {
     name: f"raymx.{module}"
     for module, names in {
@@ -96,8 +97,8 @@ class _InitModule(types.ModuleType):
 def __getattr__(name: str):
     if name in _OBJECTS:
         value = getattr(importlib.import_module(_OBJECTS[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(_MODULES[name])
+    elif module := _MODULES.get(name) or _MODULES_OF_OLD.get(name):
+        value = importlib.import_module(module)
     else:
         raise AttributeError(f"raymx has no attribute {name!r}{did_you_mean(name, __all__)}.")
     if name in ("init", "initializer"):

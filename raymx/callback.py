@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import Any
 
 _log = logging.getLogger("raymx")
 
@@ -70,7 +71,7 @@ class ProgressBar:
 
     def __init__(self, total: int, length: int = 80):
         self.total, self.length = total, length
-        self._bar = None
+        self._bar: Any = None
         self._epoch = None
 
     def __call__(self, param) -> None:

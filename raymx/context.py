@@ -9,7 +9,19 @@ from raymx import runtime
 from raymx.errors import ContextError
 
 
-class Context:
+class _WithDefault(type):
+    """Gives `Context` the attribute `default_ctx`, which is what `current_context()` returns on this thread."""
+
+    @property
+    def default_ctx(cls) -> Context:
+        return current_context()
+
+    @default_ctx.setter
+    def default_ctx(cls, context: Context) -> None:
+        Context._default.context = context
+
+
+class Context(metaclass=_WithDefault):
     """A device: `device_type` is `cpu`, `gpu` or `cpu_pinned` (which is `cpu`), `device_id` counts from 0.
 
     Naming a context starts nothing; its device starts with the first array on it. `with ctx:` makes it the default of

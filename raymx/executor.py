@@ -289,8 +289,8 @@ class Executor:
             for step in steps:
                 ins, outs = (", ".join(map(place, slots)) for slots in (step.ins, step.outs))
                 lines.append(f"  {step.op.name} {step.name!r}: {ins} -> {outs}")
-        planned, unplanned = (nbytes / 2**20 for nbytes in self.memory_report()[:2])
-        lines.append(f"Total {planned:g} MB allocated ({unplanned:g} MB without sharing)")
+        planned, unplanned = self.memory_report()[:2]
+        lines.append(f"Total {planned >> 20} MB allocated ({planned} bytes, {unplanned} without sharing)")
         return "\n".join(lines) + "\n"
 
     def _place_names(self) -> dict[int, str]:
@@ -504,8 +504,10 @@ def _arrays(who: str, given, nodes: Sequence[Node], ctx: Context) -> list[NDArra
     found = _in_order(who, given, names)
     missing = [name for name, array in zip(names, found, strict=True) if array is None]
     if missing:
+        unused = [name for name in given if name not in names] if isinstance(given, Mapping) else []
+        hint = f" (no argument is called {_some(map(repr, unused))})" if unused else ""
         raise BindError(
-            f"{who} lacks {_some(map(repr, missing))}; give an array for each, or use simple_bind, which makes them."
+            f"{who} lacks {_some(map(repr, missing))}{hint}; give an array for each, or use simple_bind, which makes them."
         )
     for name, array in zip(names, found, strict=True):
         _check_array(f"{who}[{name!r}]", array, ctx)
@@ -529,11 +531,11 @@ def _grad_arrays(who: str, given, nodes: Sequence[Node], args: Sequence[NDArray]
 
 
 def _in_order(who: str, given, names: Sequence[str]) -> list[Any]:
-    """The values for `names` out of a list or dict; None for what a dict, or None, leaves out."""
+    """The values for `names` out of a list or dict; None for what a dict, or None, leaves out. A dict may hold more, as
+    when part of a network is bound to the parameters of the whole."""
     if given is None:
         return [None] * len(names)
     if isinstance(given, Mapping):
-        _refuse_unknown(who, given, names, "argument")
         return [given.get(name) for name in names]
     if isinstance(given, NDArray) or not isinstance(given, Sequence):
         raise BindError(f"{who} must be a list or a dict of NDArrays, got {type(given).__name__}.")
@@ -548,7 +550,6 @@ def _grad_reqs(who: str, given, nodes: Sequence[Node]) -> list[str]:
     if isinstance(given, str):
         reqs = [given] * len(names)
     elif isinstance(given, Mapping):
-        _refuse_unknown(f"{who}: grad_req", given, names, "argument")
         reqs = [given.get(name, "null") for name in names]
     else:
         reqs = list(given)

@@ -41,7 +41,7 @@ def _check_arguments(symbol) -> None:
 class Stretch(NamedTuple):
     """What is updated as one: a parameter, or several that lie side by side, on every device."""
 
-    index: int  # of its first parameter
+    key: int  # the number of its first parameter
     values: list[nd.NDArray]
     grads: list[nd.NDArray]
 
@@ -120,18 +120,16 @@ class DataParallelExecutorGroup:
 
     def stretches(self, alike: Callable[[str], Any] | None = None) -> list[Stretch]:
         """The parameters one by one; or where `alike(name)` is equal for all of an arena, the arena as one."""
-        whole = set()
-        found = []
-        for number, arena in enumerate(self.execs[0].arenas if alike is not None else ()):
-            if len({alike(name) for name in arena.names}) == 1:
-                arenas = [executor.arenas[number] for executor in self.execs]
-                index = min(self.param_names.index(name) for name in arena.names)
-                found.append(Stretch(index, [a.params for a in arenas], [a.grads for a in arenas]))
-                whole.update(arena.names)
-        for index, name in enumerate(self.param_names):
-            if name not in whole:
-                found.append(Stretch(index, self.param_arrays[index], self.grad_arrays[index]))
-        return sorted(found, key=lambda stretch: stretch.index)
+        numbers = {name: number for number, name in enumerate(self.param_names)}
+        single = {n: Stretch(n, self.param_arrays[n], self.grad_arrays[n]) for n in numbers.values()}
+        for arenas in zip(*(executor.arenas for executor in self.execs), strict=True):
+            names = arenas[0].names
+            if alike is not None and len({alike(name) for name in names}) == 1:
+                first, *others = sorted(numbers[name] for name in names)
+                single[first] = Stretch(first, [a.params for a in arenas], [a.grads for a in arenas])
+                for other in others:
+                    del single[other]
+        return list(single.values())
 
     def install_monitor(self, monitor) -> None:
         for executor in self.execs:
@@ -200,9 +198,10 @@ class Snapshot:
     def feed(self, metric, pad: int = 0) -> None:
         """Update `metric` with this batch; waits for it."""
         labels, outputs = self.labels(pad), self.outputs(pad)
-        if not metric.takes_numpy:
-            labels, outputs = ([nd.array(v, cpu(), v.dtype) for v in values] for values in (labels, outputs))
-        metric.update(labels, outputs)
+        if metric.takes_numpy:
+            metric.update(labels, outputs)
+        else:
+            metric.update(*([nd.array(v, cpu(), v.dtype) for v in values] for values in (labels, outputs)))
 
 
 def _trim(values: list[np.ndarray], pad: int) -> list[np.ndarray]:

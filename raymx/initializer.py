@@ -224,7 +224,7 @@ class Load:
     """
 
     def __init__(self, param, default_init: Callable | None = None, verbose: bool = False):
-        loaded = nd.load(param) if isinstance(param, (str, os.PathLike)) else param
+        loaded = nd.load(os.fspath(param)) if isinstance(param, (str, os.PathLike)) else param
         if not isinstance(loaded, Mapping):
             raise ParameterError(f"Load: needs arrays with names, got a {type(loaded).__name__}; save a dict.")
         self.param = {name.removeprefix("arg:").removeprefix("aux:"): value for name, value in loaded.items()}
@@ -232,10 +232,10 @@ class Load:
 
     def __call__(self, name: str, arr) -> None:
         value = self.param.get(name)
-        if value is None and self.default_init is None:
-            raise ParameterError(f"Load: no value for {str(name)!r} among the {len(self.param)} that were loaded, and "
-                                 "no default_init; give one.")
         if value is None:
+            if self.default_init is None:
+                raise ParameterError(f"Load: no value for {str(name)!r} among the {len(self.param)} that were loaded, "
+                                     "and no default_init; give one.")
             self.default_init(name, arr)
         elif value.shape != arr.shape:
             raise ShapeError(f"Load: {str(name)!r} has shape {arr.shape}, the loaded value {value.shape}.")

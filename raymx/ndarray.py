@@ -735,7 +735,8 @@ def _host_index(key):
 def __getattr__(name: str):
     from raymx import opfunctions
 
-    return opfunctions.ndarray_function(name)
+    function = globals()[name] = opfunctions.ndarray_function(name)
+    return function
 
 
 def __dir__():

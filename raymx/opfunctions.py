@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import raymx.ops  # noqa: F401  (fills the registry)
+from raymx import opdoc
 from raymx.errors import MXNetError, did_you_mean
 from raymx.ndarray import NDArray, invoke
 from raymx.ops.op import REGISTRY, Op, make
@@ -28,12 +29,8 @@ def ndarray_function(name: str):
         return invoke(op, _inputs(op, arrays, params, options), out, ctx)
 
     function.__name__ = function.__qualname__ = name
-    try:
-        from raymx import opdoc
-
-        function.__doc__ = opdoc.document(cls, "ndarray")
-    except ImportError:
-        function.__doc__ = cls.__doc__
+    function.__doc__ = opdoc.document(cls, "ndarray")
+    function.__signature__ = opdoc.signature(cls, "ndarray")  # type: ignore[attr-defined]
     return function
 
 

@@ -48,35 +48,36 @@ def updating(group: DataParallelExecutorGroup, optimizer: opt.Optimizer, store: 
     """A function that pushes one update of the group's parameters by their gradients.
 
     With `in_store` the store keeps the weights: gradients are pushed and weights pulled. Otherwise each device updates
-    its own by the gradients, which the store has summed if there is one; what has index i then has index
+    its own by the gradients, which the store has summed if there is one; what has key i in the store then has index
     i * devices + k for the optimizer on device k. `merge` allows to update parameters that lie side by side as one.
     """
     merge = merge and opt.is_elementwise(optimizer) and (store is None or not store.on_devices)
     stretches = group.stretches(_multipliers(optimizer) if merge else None)
-    for index, values, _ in stretches if store is not None else ():
-        store.init(index, values[0])
+    if store is not None:
+        for key, values, _ in stretches:
+            store.init(key, values[0])
+            if in_store:
+                store.pull(key, values, priority=-key)
         if in_store:
-            store.pull(index, values, priority=-index)
-    if in_store:
-        store.set_optimizer(optimizer)
-        return lambda: _update_in_store(stretches, store)
+            store.set_optimizer(optimizer)
+            return lambda: _update_in_store(stretches, store)
     updater = opt.get_updater(optimizer)
     return lambda: _update_on_devices(stretches, updater, len(group.execs), store)
 
 
 def _update_in_store(stretches: Sequence[Stretch], store: kvs.KVStore) -> None:
-    for index, values, grads in stretches:
-        store.push(index, grads, priority=-index)
-        store.pull(index, values, priority=-index)
+    for key, values, grads in stretches:
+        store.push(key, grads, priority=-key)
+        store.pull(key, values, priority=-key)
 
 
 def _update_on_devices(stretches: Sequence[Stretch], updater, devices: int, store: kvs.KVStore | None) -> None:
-    for index, values, grads in stretches:
+    for key, values, grads in stretches:
         if store is not None:
-            store.push(index, grads, priority=-index)
-            store.pull(index, grads, priority=-index)
+            store.push(key, grads, priority=-key)
+            store.pull(key, grads, priority=-key)
         for k, (weight, grad) in enumerate(zip(values, grads, strict=True)):
-            updater(index * devices + k, grad, weight)
+            updater(key * devices + k, grad, weight)
 
 
 def _multipliers(optimizer: opt.Optimizer) -> Callable[[str], Any]:

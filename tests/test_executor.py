@@ -47,6 +47,13 @@ def toy(name):
     return declare
 
 
+def recorded(lane, name):
+    """Calls of a method of `lane`, which has no effect until the returned function is called."""
+    calls = []
+    setattr(lane, name, lambda *args: calls.append(args))
+    return calls, lambda: delattr(lane, name)
+
+
 # ---- forward and backward ----
 
 
@@ -396,17 +403,42 @@ def test_a_failing_node_is_named_once_and_a_later_pass_heals():
 
 
 def test_the_program_goes_when_the_executor_does():
-    exe, _, _ = bound_product()
-    dropped = []
-    exe._lane.drop_program, before = dropped.append, exe._lane.drop_program
+    calls, restore = recorded(mx.cpu().lane, "drop_program")
     try:
-        again, _, _ = bound_product()
-        number, gone = again._program, weakref.ref(again)
-        del again
+        exe, _, _ = bound_product()
+        number, gone = exe._program, weakref.ref(exe)
+        del exe
         gc.collect()
     finally:
-        exe._lane.drop_program = before
-    assert gone() is None and dropped == [number]
+        restore()
+    assert gone() is None and calls == [(number,)]
+
+
+def test_a_pass_says_what_it_reads_and_writes():
+    """Also the program itself, which must have arrived, and the random stream."""
+    exe = mx.sym.Dropout(mx.sym.Variable("x")).simple_bind(mx.cpu(), x=(3,))
+    calls, restore = recorded(exe._lane, "run_program")
+    try:
+        exe.forward(is_train=True)
+        exe.backward(exe.outputs[0])
+    finally:
+        restore()
+    x, out, arena, head = (a._var for a in (*exe.arg_arrays, *exe.outputs, exe._arena, *exe._head_grads))
+    number = exe._program
+    assert [call[:3] for call in calls] == [(number, "forward", True), (number, "backward", True)]
+    assert [set(call[3]) for call in calls] == [{x, number}, {head, arena, number}]
+    assert [set(call[4]) for call in calls] == [{out, arena, exe._lane.rng_var}, {exe.grad_arrays[0]._var}]
+
+
+def test_a_program_that_is_replaced_goes():
+    calls, restore = recorded(mx.cpu().lane, "drop_program")
+    try:
+        exe = mlp().simple_bind(mx.cpu(), data=(4, 5))
+        first = exe._program
+        exe.set_monitor_callback(lambda name, value: None)
+    finally:
+        restore()
+    assert calls == [(first,)]
 
 
 # ---- other shapes ----
@@ -543,7 +575,10 @@ def test_debug_str_shows_steps_and_places():
     text = mlp().simple_bind(mx.cpu(), data=(4, 5)).debug_str()
     assert "forward: 4 steps\n  FullyConnected 'fc1': data (4, 5), fc1_weight (8, 5), fc1_bias (8,) -> arena+" in text
     assert "gradient of fc1_weight (8, 5)" in text and "-> softmax_output (4, 3)" in text
-    assert "Total " in text and "MB allocated" in text
+    report = mlp().simple_bind(mx.cpu(), data=(4, 5)).memory_report()
+    assert text.endswith(
+        f"\nTotal 0 MB allocated ({report.planned_nbytes} bytes, {report.unplanned_nbytes} without sharing)\n"
+    )
 
 
 # ---- what does not fit ----
@@ -562,9 +597,16 @@ def test_missing_arguments_are_listed():
         bind_mlp(fc1_bias=None, fc2_weight=None)
 
 
-def test_unknown_arguments_are_named_with_the_nearest():
-    with pytest.raises(BindError, match="^bind: args: no argument is called 'fc1_wieght'; did you mean 'fc1_weight'"):
+def test_a_misspelt_argument_is_named_beside_the_missing_one():
+    with pytest.raises(BindError, match="^bind: args lacks 'fc1_weight' .no argument is called 'fc1_wieght'."):
         bind_mlp(fc1_weight=None, fc1_wieght=mx.nd.zeros((8, 5)))
+
+
+def test_dicts_may_hold_more_than_the_symbol_needs():
+    net, x, y = product()
+    more = {"x": mx.nd.array(x), "y": mx.nd.array(y), "z": mx.nd.zeros(3)}
+    exe = net.bind(mx.cpu(), more, {"x": mx.nd.zeros((2, 3)), "z": mx.nd.zeros(3)}, {"x": "write", "z": "write"})
+    np.testing.assert_array_equal(exe.forward()[0].asnumpy(), x * y)
 
 
 def test_lists_must_have_the_right_length():
@@ -610,8 +652,6 @@ def test_gradient_arrays_must_be_like_their_arguments():
     args = [mx.nd.array(x), mx.nd.array(y)]
     with pytest.raises(BindError, match=r"args_grad\['y'\] must be \(2, 3\) float32 like its argument, got \(6,\)"):
         net.bind(mx.cpu(), args, {"y": mx.nd.zeros(6)})
-    with pytest.raises(BindError, match="args_grad: no argument is called 'z'"):
-        net.bind(mx.cpu(), args, {"z": mx.nd.zeros(6)})
     frozen = mx.nd.zeros((2, 3))
     frozen.writable = False
     with pytest.raises(BindError, match=r"args_grad\['y'\] is read-only"):
@@ -622,8 +662,6 @@ def test_grad_req_must_be_one_of_three_words():
     net, _, _ = product()
     with pytest.raises(BindError, match="grad_req of 'x' must be .*, got 'wirte'; did you mean 'write'"):
         net.simple_bind(mx.cpu(), grad_req="wirte", x=(2,))
-    with pytest.raises(BindError, match="simple_bind: grad_req: no argument is called 'xx'"):
-        net.simple_bind(mx.cpu(), grad_req={"xx": "write"}, x=(2,))
 
 
 def test_simple_bind_names_what_it_cannot_tell_and_does_not_know():

@@ -20,6 +20,7 @@ def parts(batch_size, loads):
         (8, [3, 1], [(0, 6), (6, 8)]),
         (10, [0.5, 0.2], [(0, 7), (7, 10)]),
         (7, [1, 1, 1, 1], [(0, 2), (2, 4), (4, 6), (6, 7)]),
+        (5, [1, 1, 1, 1], [(0, 1), (1, 2), (2, 3), (3, 5)]),
         (1, [1], [(0, 1)]),
     ],
 )
@@ -27,13 +28,10 @@ def test_rows_in_proportion_rounded(batch_size, loads, expected):
     assert parts(batch_size, loads) == expected
 
 
-@pytest.mark.parametrize(("batch_size", "loads", "device"), [(2, [1, 1, 1], 2), (4, [100, 1], 1), (5, [1] * 4, 3)])
+@pytest.mark.parametrize(("batch_size", "loads", "device"), [(2, [1, 1, 1], 2), (4, [100, 1], 1), (3, [1, 9], 0)])
 def test_a_device_without_rows_is_an_error(batch_size, loads, device):
-    if batch_size == 5:  # 1.25 each is one row for all but the last, which takes the rest
-        assert parts(batch_size, loads)[-1] == (3, 5)
-        return
-    with pytest.raises(ParameterError, match=rf"a batch of {batch_size} cut by the work loads \[.*\] leaves nothing for "
-                                             rf"device {device}; use larger batches or fewer devices."):
+    text = rf"a batch of {batch_size} cut by the work loads \[.*\] leaves nothing for device {device}; use larger"
+    with pytest.raises(ParameterError, match=text):
         parts(batch_size, loads)
 
 
@@ -56,8 +54,8 @@ WEIGHT, BIAS = rng.randn(2, 3).astype("float32"), rng.randn(2).astype("float32")
 
 
 def group(devices=1, work_load_list=None, **options):
-    made = DataParallelExecutorGroup(LOSS, [mx.cpu()] * devices, work_load_list, [("data", (6, 3))], [("label", (6, 2))],
-                                     NAMES, **options)  # fmt: skip
+    contexts, data, label = [mx.cpu()] * devices, [("data", (6, 3))], [("label", (6, 2))]
+    made = DataParallelExecutorGroup(LOSS, contexts, work_load_list, data, label, NAMES, **options)
     if "shared" not in options:
         made.set_params({"fc_weight": mx.nd.array(WEIGHT), "fc_bias": mx.nd.array(BIAS)}, {})
     return made
@@ -124,9 +122,9 @@ def test_groups_share_parameters_and_gradients():
 
 def test_stretches_join_what_is_alike():
     g = group(2)
-    assert [(s.index, s.values[0].shape) for s in g.stretches()] == [(0, (2, 3)), (1, (2,))]
+    assert [(s.key, s.values[0].shape) for s in g.stretches()] == [(0, (2, 3)), (1, (2,))]
     (whole,) = g.stretches(lambda name: 1)
-    assert (whole.index, len(whole.values), len(whole.grads)) == (0, 2, 2)
+    assert (whole.key, len(whole.values), len(whole.grads)) == (0, 2, 2)
     whole.values[1][:] = 7
     assert (g.param_arrays[0][1].asnumpy() == 7).all()
     assert (g.param_arrays[1][1].asnumpy() == 7).all()
@@ -145,7 +143,7 @@ def test_what_the_symbol_does_not_have_is_left_out():
         (lambda: group().load([DATA[:4]], [LABEL]), ShapeError,
          r"a batch gives 'data' with shape \(4, 3\), expected \(6, 3\); an iterator's batches must have the shapes"),
         (lambda: group(2).load([DATA[:4]], [LABEL]), ShapeError, r"'data' with shape \(4, 3\), expected \(6, 3\)"),
-        (lambda: group(2).load([mx.nd.ones((6, 2))], [LABEL]), ShapeError, r"'data' with shape \(3, 2\), expected \(3, 3\)"),
+        (lambda: group(2).load([mx.nd.ones((6, 2))], [LABEL]), ShapeError, r"shape \(3, 2\), expected \(3, 3\)"),
         (lambda: group().set_params({"fc_weight": mx.nd.ones((2, 3))}, {}), BindError,
          "no value for the parameter 'fc_bias'"),
         (lambda: group().set_params({"fc_weight": mx.nd.ones((2, 4))}, {}), BindError,

@@ -265,3 +265,47 @@ def test_an_updater_on_devices():
     for _ in range(3):
         kv.push(KEYS, [[full(1, gpu) for gpu in gpus]] * len(KEYS))
     assert [pulled(kv, key) for key in KEYS] == [12, 12, 12]
+
+
+@pytest.mark.ray
+def test_a_session_with_four_gpus(capsys):
+    shape = (2, 3)
+    kv = mx.kv.create("local")
+    kv.init(3, mx.nd.ones(shape) * 2)
+    a = mx.nd.zeros(shape)
+    gpus = [mx.gpu(i) for i in range(4)]
+
+    def shown():
+        kv.pull(3, out=a)
+        return set(a.asnumpy().ravel().tolist())
+
+    assert shown() == {2}
+    kv.push(3, mx.nd.ones(shape) * 8)
+    assert shown() == {8}
+    kv.push(3, [mx.nd.ones(shape, gpu) for gpu in gpus])
+    assert shown() == {4}
+
+    def update(key, input, stored):
+        print(f"update on key: {key}")
+        stored += input * 2
+
+    kv._set_updater(update)
+    assert shown() == {4}
+    kv.push(3, mx.nd.ones(shape))
+    assert shown() == {6}
+    b = [mx.nd.ones(shape, gpu) for gpu in gpus]
+    kv.pull(3, out=b)
+    assert (b[1].asnumpy() == 6).all()
+
+    keys = [5, 7, 9]
+    kv.init(keys, [mx.nd.ones(shape)] * len(keys))
+    kv.push(keys, [mx.nd.ones(shape)] * len(keys))
+    b = [mx.nd.zeros(shape)] * len(keys)
+    kv.pull(keys, out=b)
+    assert (b[1].asnumpy() == 3).all()
+    b = [[mx.nd.ones(shape, gpu) for gpu in gpus]] * len(keys)
+    kv.push(keys, b)
+    kv.pull(keys, out=b)
+    assert (b[1][1].asnumpy() == 11).all()
+    each = [f"update on key: {key}" for key in (3, 5, 7, 9, 5, 7, 9)]
+    assert capsys.readouterr().out.splitlines() == each

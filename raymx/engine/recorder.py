@@ -115,7 +115,7 @@ class Lane:
             self._close_segment()
             self._closed.append(Segment([task], frozenset(), frozenset(writes), awaits))
             self._closed_sources.append([caller()])
-        self._pushed(task, False, True)
+        self._pushed(task, False, False)
 
     def push_exports(self, tasks: Sequence[Callable[[int], Any]], reads: Sequence[tuple]) -> Sequence[Any]:
         """Record tasks that copy values out of the device, `tasks[i](slot)` reading `reads[i]`, send everything, and

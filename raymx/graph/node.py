@@ -11,7 +11,7 @@ class Entry(NamedTuple):
     """Output `index` of `node`."""
 
     node: Node
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # in the place of tuple.index
 
 
 class Node:

@@ -13,12 +13,14 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raymx import config
+from raymx.actors.device import WRITE
 from raymx.actors.remote import start_device
 from raymx.actors.transfer import pack
-from raymx.engine.segment import Report, Segment
+from raymx.engine.segment import Failure, Report, Segment
 from raymx.errors import ContextError, DeviceError, DeviceLostError, DeviceStartError
 from raymx.runtime.local import Promise
 
+SOON_S = 0.001  # a Ray call costs about half of this
 _started_ray = False  # whether this process started Ray, and so ends it
 
 
@@ -199,9 +201,13 @@ class RayTransport:
         return getattr(self.actor, method).options(concurrency_group="control").remote(*args)
 
     def _promised(self, segment: Segment) -> Segment:
-        """A value of this process is sent to the actor, under a token, once it is there."""
+        """A value of this process travels in the message if it is there, or comes within a moment; otherwise it follows
+        under a token, which costs a call of its own."""
         if not isinstance(segment.awaits, Promise):
             return segment
+        value = segment.awaits.value(SOON_S)
+        if value is not None and not isinstance(value, Failure):
+            return segment._replace(tasks=[(WRITE, segment.tasks[0][1], value)], awaits=None)
         token = next(self._tokens)
         segment.awaits.subscribe(lambda value: self._control("deliver", token, value))
         return segment._replace(awaits=token)

@@ -24,6 +24,13 @@ class Promise:
     def __init__(self, answer: Future, slot: int):
         self.answer, self.slot = answer, slot
 
+    def value(self, timeout_s: float) -> Any:
+        """The value if it comes in time, else None."""
+        try:
+            return self.answer.result(timeout_s)[1][self.slot]
+        except FutureTimeout:
+            return None
+
     def subscribe(self, callback: Callable[[Any], None]) -> None:
         """Call `callback(value)` when the value is here."""
         self.answer.add_done_callback(lambda answer: callback(answer.result()[1][self.slot]))

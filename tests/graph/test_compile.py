@@ -53,6 +53,18 @@ class Rename(Op):
         return {"out": data}
 
 
+class AddReversed(Op):
+    """out = lhs + rhs from back to front; out may be lhs, but not where rhs is the same array."""
+
+    name, inplace, forward_names = "add_reversed", (("lhs", "out"),), Signature(Op.forward)
+
+    def inputs(self):
+        return ("lhs", "rhs")
+
+    def infer_shape(self, lhs, rhs):
+        return {"out": lhs}
+
+
 # ---- random graphs equal plain evaluation ----
 
 
@@ -115,6 +127,9 @@ def test_random_graphs_equal_plain_evaluation(graph, data):
             np.testing.assert_array_equal(found[v], expected[v] + (7 if req == "add" else 0), err_msg=v.node.name)
     for v, number in bound.of.items():
         np.testing.assert_array_equal(bound.device[number], values[v])
+    forward = [e for e in bound.kept if e.node in bound.traced.forward]
+    for e, expected in zip(forward, evaluate(forward, values, True), strict=True):
+        np.testing.assert_array_equal(bound.device[bound.kept[e]], expected, err_msg=e.node.name)
 
 
 def test_a_network_trains_and_predicts_in_one_program():
@@ -167,6 +182,13 @@ def test_gradients_of_two_variables_in_one_array():
     bound = Bound([head], values, {x: "write", y: "write"}, alias={y: x})
     bound.forward()
     np.testing.assert_allclose(bound.backward([1.0])[x], 2 * values[x])
+    assert bound.ops("backward").count("_copy") == 2, "nothing is computed in an array that somebody else writes"
+
+
+def test_kernels_do_not_write_strided_gradient_arrays():
+    x, y = variable("x"), variable("y")
+    bound = Bound([apply("_mul", x, y)], {x: array(3), y: array(3)}, {x: "write", y: "write"}, strided=[x])
+    assert bound.steps("backward") == ["_mul_backward", "x_grad"]
 
 
 def test_one_gradient_for_two_variables():
@@ -242,6 +264,16 @@ def test_inference_on_a_chain_needs_one_buffer():
     bound = Bound([head], {x: array(8, 8)})
     assert bound.program.arena_nbytes == 512
     assert bound.compiled.unplanned_nbytes == 9 * 512
+
+
+def test_an_input_that_a_step_reads_twice_is_not_overwritten():
+    x = variable("x")
+    inner = apply("exp", x)
+    for inputs, in_place in (([inner, inner], False), ([inner, x], True)):
+        head = apply("tanh", Entry(Node(AddReversed(), "sum", inputs=inputs)))
+        step = Bound([head], {x: array(8)}).program.phases["forward"][1]
+        slots = Bound([head], {x: array(8)}).program.slots
+        assert (slots[step.ins[0]] == slots[step.outs[0]]) == in_place
 
 
 def test_training_keeps_what_backward_reads_and_reuses_the_rest():

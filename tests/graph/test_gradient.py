@@ -143,6 +143,14 @@ def test_the_order_of_running_follows_the_inputs_and_frees_early():
         assert all(position.get(e.node, -1) < position[node] for e in node.inputs)
 
 
+def test_with_respect_to_a_value_on_the_way():
+    x = variable("x")
+    middle = apply("exp", x, name="middle")
+    head = apply("square", middle, name="head")
+    found = gradient([head], [x.node, middle.node], head_gradients([head]))
+    assert found[middle.node].node.name == "head_backward" and found[x.node].node.name == "middle_backward"
+
+
 def test_attributes_are_handed_on():
     x = variable("x")
     head = apply("exp", x)
