@@ -80,6 +80,7 @@ class KVStore:
             self._check("push", k, values)
         for k, values in pairs:
             self._settle(k, [v.context for v in values])
+        for (k, _), values in zip(pairs, self._at_home(pairs), strict=True):
             self._update(k, values)
 
     def pull(self, key, out=None, priority: int = 0) -> None:
@@ -89,9 +90,8 @@ class KVStore:
         pairs = _pairs("pull", key, out)
         for k, targets in pairs:
             self._check("pull", k, targets)
-        for k, targets in pairs:
-            for target in targets:
-                self._stored[k].copyto(target)
+        stored = [self._stored[k] for k, targets in pairs for _ in targets]
+        nd.copy_all(stored, [target for _, targets in pairs for target in targets])
 
     def _set_updater(self, updater: Callable[[Key, nd.NDArray, nd.NDArray], Any]) -> None:
         """From now on a push calls `updater(key, merged, stored)`, here and before it returns, for each key; it changes
@@ -121,11 +121,22 @@ class KVStore:
     def _update(self, key: Key, values: list[nd.NDArray]) -> None:
         stored = self._stored[key]
         if self._updater is None:
-            _sum(values, stored.context, out=stored)
+            _sum(values, out=stored)
         elif len(values) == 1 and isinstance(self._updater, opt.Updater):  # it only reads the gradient: spare a copy
-            self._updater(key, values[0].as_in_context(stored.context), stored)
+            self._updater(key, values[0], stored)
         else:
-            self._updater(key, _sum(values, stored.context), stored)
+            self._updater(key, _sum(values), stored)
+
+    def _at_home(self, pairs) -> list[list[nd.NDArray]]:
+        """The values to push, each on its key's home: what lies elsewhere is copied, in one go for all keys."""
+        there: list[list[nd.NDArray]] = []
+        away: list[tuple[nd.NDArray, nd.NDArray]] = []
+        for key, values in pairs:
+            home = self._stored[key].context
+            there.append([v if v.context == home else nd.empty(v.shape, home, v.dtype) for v in values])
+            away += [(v, t) for v, t in zip(values, there[-1], strict=True) if v is not t]
+        nd.copy_all([v for v, _ in away], [t for _, t in away])
+        return there
 
     def _settle(self, key: Key, devices: list[Context]) -> None:
         """Decide where `key`, and with it every key without a home, lives, and move it there."""
@@ -188,11 +199,11 @@ def spread(sizes: Mapping[Key, int], loads: Mapping[Context, int]) -> dict[Key, 
     return homes
 
 
-def _sum(values: list[nd.NDArray], home: Context, out: nd.NDArray | None = None) -> nd.NDArray:
-    """The sum, from first to last, in `out` or in a new array on `home`."""
+def _sum(values: list[nd.NDArray], out: nd.NDArray | None = None) -> nd.NDArray:
+    """The sum of arrays of one device, from first to last, in `out` or in a new array."""
     if len(values) == 1:
-        return values[0].copyto(home if out is None else out)
-    return nd.ElementWiseSum(*[v.as_in_context(home) for v in values], num_args=len(values), out=out)
+        return values[0].copyto(values[0].context if out is None else out)
+    return nd.ElementWiseSum(*values, num_args=len(values), out=out)
 
 
 def _pairs(verb: str, keys, values) -> list[tuple[Key, list[nd.NDArray]]]:

@@ -7,6 +7,7 @@ because it is the class that users hold; indexing, NumPy's protocols and the ope
 
 from __future__ import annotations
 
+import builtins
 import math
 import operator as python_operator
 from collections.abc import Sequence
@@ -570,16 +571,37 @@ class HostValue:
 
 def fetch(arrays: Sequence[NDArray]) -> list[HostValue]:
     """The elements of several arrays as they are now, on their way to this process: one message per device."""
-    values: list[HostValue | None] = [None] * len(arrays)
+    return [HostValue(x._lane, handle) for x, handle in zip(arrays, _export(arrays), strict=True)]
+
+
+def copy_all(sources: Sequence[NDArray], targets: Sequence[NDArray]) -> None:
+    """Copy each source into the target of the same shape beside it, as the arrays are when this is called: one message
+    per device that values leave, however many they are. A source may stand several times."""
+    for source, target in zip(sources, targets, strict=True):
+        if target.shape != source.shape:
+            raise ShapeError(f"copy_all: the target must have shape {source.shape}, got {target.shape}.")
+        target._refuse_read_only()
+    leaving = {s._id: s for s, t in zip(sources, targets, strict=True) if s._lane is not t._lane}
+    handles = dict(zip(leaving, _export(list(leaving.values())), strict=True))
+    for source, target in zip(sources, targets, strict=True):
+        if source._lane is target._lane:
+            target._take(source)
+        else:
+            target._lane.arrive(target._id, target._var, handles[source._id])
+
+
+def _export(arrays: Sequence[NDArray]) -> list[Any]:
+    """A handle for each array's value, in the order given."""
+    handles: list[Any] = [None] * len(arrays)
     by_lane: dict[int, list[int]] = {}
     for position, each in enumerate(arrays):
         by_lane.setdefault(id(each._lane), []).append(position)
     for positions in by_lane.values():
         lane = arrays[positions[0]]._lane
-        handles = lane.export([arrays[p]._id for p in positions], [arrays[p]._vars for p in positions])
-        for position, handle in zip(positions, handles, strict=True):
-            values[position] = HostValue(lane, handle)
-    return values  # type: ignore[return-value]
+        leaving = lane.export([arrays[p]._id for p in positions], [arrays[p]._vars for p in positions])
+        for position, handle in zip(positions, leaving, strict=True):
+            handles[position] = handle
+    return handles
 
 
 # ---- making arrays ----
@@ -735,7 +757,9 @@ def _host_index(key):
 def __getattr__(name: str):
     from raymx import opfunctions
 
-    function = globals()[name] = opfunctions.ndarray_function(name)
+    function = opfunctions.ndarray_function(name)
+    if not hasattr(builtins, name):  # `min` and its like mean Python's in this file
+        globals()[name] = function
     return function
 
 

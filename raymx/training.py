@@ -66,16 +66,17 @@ def updating(group: DataParallelExecutorGroup, optimizer: opt.Optimizer, store: 
 
 
 def _update_in_store(stretches: Sequence[Stretch], store: kvs.KVStore) -> None:
-    for key, values, grads in stretches:
-        store.push(key, grads, priority=-key)
-        store.pull(key, values, priority=-key)
+    keys, values, grads = (list(column) for column in zip(*stretches, strict=True))
+    store.push(keys, grads)
+    store.pull(keys, values)
 
 
 def _update_on_devices(stretches: Sequence[Stretch], updater, devices: int, store: kvs.KVStore | None) -> None:
+    if store is not None:
+        keys, _, grads = (list(column) for column in zip(*stretches, strict=True))
+        store.push(keys, grads)
+        store.pull(keys, grads)
     for key, values, grads in stretches:
-        if store is not None:
-            store.push(key, grads, priority=-key)
-            store.pull(key, grads, priority=-key)
         for k, (weight, grad) in enumerate(zip(values, grads, strict=True)):
             updater(key * devices + k, grad, weight)
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 
 from raymx import config
-from raymx.engine.recorder import Flusher, Lane, Transport
+from raymx.engine.recorder import Flusher, Lane, Transport, again
 from raymx.engine.segment import Failure
-from raymx.errors import MXNetError
+from raymx.errors import MXNetError, TaskError
 
 
 class Engine:
@@ -20,24 +20,35 @@ class Engine:
         self._lane_type = lane_type
         self.lanes: dict[str, Lane] = {}
         self.new_variable: Callable[[], int] = itertools.count(1).__next__
+        self._begin()
+
+    def _begin(self) -> None:
         self._flusher = Flusher(lambda: list(self.lanes.values()), config.get("flush_ms") / 1e3)
         self._lock = threading.RLock()
 
-    def lane(self, name: str, connect: Callable[[], Transport]) -> Lane:
-        """The lane of a device; the first call for a name connects it."""
+    def lane(self, name: str, connect: Callable[[], Transport], begin: Callable[[Lane], None] | None = None) -> Lane:
+        """The lane of a device. The first call for a name connects it, and `begin(lane)` pushes what comes before
+        everything else."""
         lane = self.lanes.get(name)
         if lane is None:
             with self._lock:
                 lane = self.lanes.get(name)
                 if lane is None:
-                    lane = self.lanes[name] = self._lane_type(name, connect(), self)
+                    lane = self._lane_type(name, connect(), self)
+                    if begin is not None:
+                        begin(lane)
+                    self.lanes[name] = lane
         return lane
 
     def wait_all(self) -> None:
-        """Wait for everything pushed so far on every device; raise the first failure that was not raised yet."""
+        """Wait for everything pushed so far on every device; raise the first failure that was not raised yet. A device
+        that is lost holds up none of the others."""
         lanes = list(self.lanes.values())
         for lane in lanes:
-            lane.wait()
+            lane.flush()
+        for lane in lanes:
+            with lane.noting_loss():
+                lane.wait()
         for lane in lanes:
             lane.raise_failure()
 
@@ -45,7 +56,7 @@ class Engine:
         """The error to raise for a failure that was met in the place of a value."""
         lane = self.lanes.get(failure.device)
         if lane is None or failure.message < 0:
-            return failure.cause if isinstance(failure.cause, MXNetError) else MXNetError(failure.text)
+            return again(failure.cause) if isinstance(failure.cause, MXNetError) else TaskError(failure.text)
         return lane.explain(failure)
 
     def close(self) -> None:
@@ -53,6 +64,14 @@ class Engine:
         lanes, self.lanes = list(self.lanes.values()), {}
         for lane in lanes:
             lane.close()
+
+    def after_fork(self, error: MXNetError) -> None:
+        """In a child process: threads and connections did not come along. Begin afresh; whatever was there before
+        raises `error`. Variables go on being new."""
+        lanes, self.lanes = list(self.lanes.values()), {}
+        for lane in lanes:
+            lane.abandon(error)
+        self._begin()
 
     @property
     def asleep(self) -> bool:

@@ -6,6 +6,7 @@ is sent when somebody waits, when a value leaves the device, when it is full, or
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -14,11 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from raymx import config, trace
+from raymx.engine.interrupt import uninterrupted
 from raymx.engine.segment import Failure, Report, Segment
-from raymx.errors import DeviceTimeoutError, MXNetError, TaskError
+from raymx.errors import DeviceError, DeviceLostError, DeviceTimeoutError, MXNetError, TaskError
 
 PAYLOAD_NBYTES = 1 << 16  # a task that carries more host memory than this makes its batch due
-BUSY_FACTOR = 4  # a device that is busy gets batches this much longer
+BUSY_FACTOR = 4  # a device that is busy gets batches this much longer …
+BUSY_NBYTES = 1 << 26  # … but none that carries much more host memory than this …
+BUSY_ARRIVALS = 16  # … or waits for many more values of other devices
+FAILURES_KEPT = 1000  # of one lane: failures that were not raised, and user's lines of those that may be read
 
 
 class Ticket(Protocol):
@@ -40,10 +45,10 @@ class Transport(Protocol):
     """The way to one device."""
 
     def send(self, number: int, segments: Sequence[Segment], exports: int) -> Ticket:
-        """Start a message; returns at once."""
+        """Start a message; returns at once. Raises DeviceError if it cannot go: the device is then of no more use."""
 
     def fetch(self, handle, timeout_s: float) -> Any:
-        """The exported value of a handle. Raises TimeoutError when it is not there in time."""
+        """The exported value of a handle. Raises TimeoutError when it is not there in time, DeviceError."""
 
     def close(self) -> None:
         """End the device."""
@@ -76,17 +81,17 @@ def line_of(source) -> str:
 
 
 class Lane:
-    """One device's stream of tasks. Any thread may push."""
+    """One device's stream of tasks. Any thread may push. The switches that concern a lane are read when it is made."""
 
     def __init__(self, name: str, transport: Transport, engine):
         self.name = name
-        self.failed: dict[tuple[int, tuple[int, int]], TaskError] = {}  # (message, position) → error with the user's line
-        self._unraised: deque[TaskError] = deque()  # failures that nobody has been told of
+        self.failed: dict[_Place, Any] = {}  # the last failures: where → the user's line
+        self._unraised: dict[_Place, Failure] = {}  # the first ones that nobody has been told of
         self._transport, self._engine = transport, engine
         self._lock = threading.RLock()
         self._open: list[tuple] = []  # (task, reads, writes, source), recorded and not yet in a segment
-        self._closed: list[Segment] = []  # segments recorded and not yet sent
-        self._closed_sources: list[list] = []
+        self._closed: list[tuple[Segment, list]] = []  # segments recorded and not yet sent, with their tasks' sources
+        self._payload_nbytes = 0  # host memory in both, large pieces only
         self._freed: deque[tuple[int, int]] = deque()  # (id, variable) of arrays that nobody holds any more
         self._inflight: deque[_Sent] = deque()
         self._number = 0  # of the next message
@@ -94,7 +99,10 @@ class Lane:
         self._bound = max(1, config.get("inflight_limit"))
         self._naive = config.get("engine") == "naive"
         self._debug = config.get("debug")
-        self._lost: MXNetError | None = None
+        self._lost: MXNetError | None = None  # why nothing can be sent any more
+        self._loss_untold = False  # whether nobody has been told of it
+
+    # ---- recording ----
 
     def push(self, task, reads=(), writes=(), urgent: bool = False, nbytes: int = 0) -> None:
         """Record an opaque task that reads and writes these variables. `urgent` work is sent as soon as the device
@@ -105,17 +113,16 @@ class Lane:
             batch.append((task, reads, writes, caller()))
             full = len(batch) % self._limit == 0
         if full or urgent or nbytes > PAYLOAD_NBYTES or self._naive or self._debug:
-            self._pushed(task, full or nbytes > PAYLOAD_NBYTES, urgent)
+            self._pushed(task, full, urgent, nbytes)
         elif self._engine.asleep:
             self._engine.wake()
 
     def push_arrival(self, task, writes, awaits) -> None:
         """Record a task that runs when `awaits`, a value from another device, has arrived."""
-        with self._lock:
+        with self._lock, uninterrupted():
             self._close_segment()
-            self._closed.append(Segment([task], frozenset(), frozenset(writes), awaits))
-            self._closed_sources.append([caller()])
-        self._pushed(task, False, False)
+            self._closed.append((Segment([task], frozenset(), frozenset(writes), awaits), [caller()]))
+        self._pushed(task, False, True)
 
     def push_exports(self, tasks: Sequence[Callable[[int], Any]], reads: Sequence[tuple]) -> Sequence[Any]:
         """Record tasks that copy values out of the device, `tasks[i](slot)` reading `reads[i]`, send everything, and
@@ -129,123 +136,168 @@ class Lane:
         """Nobody holds this id any more. Takes no lock, so that a destructor may call it anywhere."""
         self._freed.append((array, variable))
 
+    # ---- sending ----
+
     def send(self, exports: int = 0) -> Ticket:
-        """Send everything recorded; waits only while too much is under way."""
+        """Send everything recorded; waits only while too much is under way. Raises DeviceLostError."""
         with self._lock:
-            if self._lost is not None:
-                self._drop()
-                raise self._lost
+            self._refuse_lost()
             self._bounded()
-            freed = [self._freed.popleft() for _ in range(len(self._freed))]
-            self._close_segment()
-            if freed:
-                ids, variables = zip(*freed, strict=True)
-                self._closed.append(Segment([self.free_task(ids)], frozenset(), frozenset(variables)))
-                self._closed_sources.append([None])
-            segments, self._closed = self._closed, []
-            sources, self._closed_sources = self._closed_sources, []
-            number, self._number = self._number, self._number + 1
-            try:
-                ticket = self._transport.send(number, segments, exports)
-            except MXNetError as error:
-                self._lose(error)
-                raise
-            self._inflight.append(_Sent(number, ticket, sources))
-            if self._debug:
-                print(f"[raymx] {self.name} message {number}: {sum(len(s.tasks) for s in segments)} tasks in "
-                      f"{len(segments)} segments, {len(self._inflight)} under way", file=sys.stderr)
-            return ticket
+            with contextlib.nullcontext() if self._naive else uninterrupted():
+                return self._send(exports)
+
+    def flush(self) -> None:
+        """Send everything recorded, if anything is. A loss is noted for `raise_failure`."""
+        with self._lock, self.noting_loss():
+            if self._open or self._closed:
+                self.send()
 
     def flush_if_idle(self) -> bool:
-        """Send what is recorded if the device has nothing to do; whether anything is still recorded here."""
-        if not (self._open or self._closed or self._freed):
+        """Send what is recorded if the device has nothing to do; whether anything is still recorded here. Never waits,
+        neither for the device nor for a thread that uses the lane. A loss is noted for `raise_failure`."""
+        if not (self._open or self._closed or self._freed) or self._naive:
             return False
-        with self._lock:
-            self._harvest()
-            if not self._inflight and self._lost is None:
-                self.send()
-        return bool(self._open or self._closed)
+        if not self._lock.acquire(blocking=False):
+            return True
+        try:
+            with self.noting_loss():
+                self._harvest()
+                if not self._inflight and self._lost is None:
+                    self.send()
+            return bool(self._open or self._closed)
+        finally:
+            self._lock.release()
+
+    # ---- waiting ----
 
     def wait(self) -> None:
-        """Send everything and wait until the device has done all of it."""
+        """Send everything and wait until the device has done all of it. Raises DeviceLostError, DeviceTimeoutError."""
         with self._lock:
             if self._open or self._closed:
                 self.send()
             while self._inflight:
                 self._finish(self._inflight[0])
 
-    def raise_failure(self) -> None:
-        """Raise the first failure that was not raised yet, once."""
-        if self._unraised:
-            error = self._unraised[0]
-            self._unraised.clear()
-            raise error
-
-    def explain(self, failure: Failure) -> MXNetError:
-        """The error for a failure of one of this lane's tasks, with the line of the user's code; it counts as raised."""
-        with self._lock:
-            while self._inflight and self._inflight[0].number <= failure.message:
-                self._finish(self._inflight[0])
-        error = self.failed.get((failure.message, failure.position))
-        if error is None:
-            return self._lost or _error(failure, None)
-        if error in self._unraised:
-            self._unraised.remove(error)
-        return error
-
     def fetch(self, handle):
         """The value behind a handle of `push_exports`. Raises DeviceTimeoutError, DeviceLostError."""
         limit = config.get("timeout_s") or float("inf")
         try:
-            return self._transport.fetch(handle, limit)
+            value = self._transport.fetch(handle, limit)
         except TimeoutError:
             raise self._timeout(limit) from None
-        except MXNetError as error:
-            self._lose(error)
+        except DeviceError as error:
+            with self._lock:
+                self._lose(error)
+                raise self._told() from error.__cause__
+        self._let_go()
+        return value
+
+    def raise_failure(self) -> None:
+        """Raise the first failure that was not raised yet, once; the loss of the device is one."""
+        with self._lock:
+            if self._unraised:
+                error = self._error(next(iter(self._unraised.values())))
+                self._unraised.clear()
+                raise error
+            if self._loss_untold:
+                raise self._told()
+
+    def explain(self, failure: Failure) -> MXNetError:
+        """The error for a failure of one of this lane's tasks, with the line of the user's code; it counts as raised."""
+        with self._lock:
+            with self.noting_loss(), contextlib.suppress(DeviceTimeoutError):
+                while self._inflight and self._inflight[0].number <= failure.message:
+                    self._finish(self._inflight[0])
+            self._unraised.pop(_place(failure), None)
+            return self._error(failure)
+
+    @contextlib.contextmanager
+    def noting_loss(self):
+        """Inside, the loss of the device raises nothing, but is kept for the next `raise_failure`."""
+        try:
+            yield
+        except DeviceTimeoutError:
             raise
+        except MXNetError:
+            if self._lost is None:
+                raise
+            self._loss_untold = True
+
+    # ---- ending ----
 
     @property
     def transport(self) -> Transport:
         return self._transport
 
     def close(self) -> None:
-        """End the device; what was recorded and not sent is dropped."""
-        with self._lock:
-            self._drop()
-            self._lost = self._lost or MXNetError(f"{self.name} was shut down; its arrays are gone.")
+        """End the device; what was recorded and not sent is dropped, and whoever waits is told."""
+        if self._lost is None:
+            self._lost = DeviceLostError(f"{self.name} was shut down; its arrays are gone.")
         self._transport.close()
-
-    def free_task(self, ids) -> Any:
-        """The task that frees array ids; what tasks are is the business of those who derive a lane."""
-        raise NotImplementedError
+        with self._lock:
+            self._inflight.clear()
+            self._drop()
 
     def abandon(self, error: MXNetError) -> None:
         """The device is out of reach for good: every later use raises `error`."""
         self._lock = threading.RLock()
         self._lose(error)
 
-    # ---- inside ----
+    # ---- what those who derive a lane say about tasks ----
 
-    def _pushed(self, task, full: bool, urgent: bool) -> None:
+    def free_task(self, ids) -> Any:
+        """The task that frees array ids."""
+        raise NotImplementedError
+
+    def describe(self, task) -> str:
+        """A task in a few words, for RAYMX_DEBUG=2."""
+        return repr(task)
+
+    # ---- inside; under the lock ----
+
+    def _pushed(self, task, full: bool, urgent: bool, nbytes: int = 0) -> None:
         if self._debug > 1:
-            print(f"[raymx] {self.name} {task!r}"[:300], file=sys.stderr)
+            print(f"[raymx] {self.name} {self.describe(task)}"[:300], file=sys.stderr)
         if self._naive:
             self.wait()
             self.raise_failure()
         elif self._lost is not None:
-            self._drop()
-            raise self._lost
-        elif urgent or full:
-            self._send_if_due()
+            self._refuse_lost()
+        elif full or urgent or nbytes > PAYLOAD_NBYTES:
+            self._send_if_due(nbytes)
         elif self._engine.asleep:
             self._engine.wake()
 
-    def _send_if_due(self) -> None:
+    def _send_if_due(self, nbytes: int) -> None:
         with self._lock:
+            self._payload_nbytes += nbytes
             self._harvest()
-            busy = len(self._inflight)
-            if busy < 2 or len(self._open) >= self._limit * BUSY_FACTOR:
+            if len(self._inflight) < 2 or self._much_recorded():
                 self.send()
+
+    def _much_recorded(self) -> bool:
+        return (
+            len(self._open) >= self._limit * BUSY_FACTOR
+            or len(self._closed) >= BUSY_ARRIVALS
+            or self._payload_nbytes >= BUSY_NBYTES
+        )
+
+    def _send(self, exports: int) -> Ticket:
+        self._close_segment()
+        self._close_freed()
+        message, self._closed, self._payload_nbytes = self._closed, [], 0
+        segments, sources = [segment for segment, _ in message], [source for _, source in message]
+        number, self._number = self._number, self._number + 1
+        try:
+            ticket = self._transport.send(number, segments, exports)
+        except DeviceError as error:
+            self._lose(error)
+            raise self._told() from error.__cause__
+        self._inflight.append(_Sent(number, ticket, sources))
+        if self._debug:
+            print(f"[raymx] {self.name} message {number}: {sum(len(s.tasks) for s in segments)} tasks in "
+                  f"{len(segments)} segments, {len(self._inflight)} under way", file=sys.stderr)  # fmt: skip
+        return ticket
 
     def _close_segment(self) -> None:
         if not self._open:
@@ -253,8 +305,13 @@ class Lane:
         batch, self._open = self._open, []
         tasks, reads, writes, sources = zip(*batch, strict=True)
         segment = Segment(list(tasks), frozenset().union(*reads), frozenset().union(*writes))
-        self._closed.append(segment)
-        self._closed_sources.append(list(sources))
+        self._closed.append((segment, list(sources)))
+
+    def _close_freed(self) -> None:
+        freed = [self._freed.popleft() for _ in range(len(self._freed))]
+        if freed:
+            ids, variables = zip(*freed, strict=True)
+            self._closed.append((Segment([self.free_task(ids)], frozenset(), frozenset(variables)), [None]))
 
     def _bounded(self) -> None:
         self._harvest()
@@ -265,6 +322,15 @@ class Lane:
         while self._inflight and self._inflight[0].ticket.done():
             self._finish(self._inflight[0])
 
+    def _let_go(self) -> None:
+        """Forget answered messages, whose tickets may hold large values, unless another thread is at it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                with self.noting_loss():
+                    self._harvest()
+            finally:
+                self._lock.release()
+
     def _finish(self, sent: _Sent) -> None:
         """Wait for a message and take its report in."""
         limit = config.get("timeout_s") or float("inf")
@@ -272,19 +338,31 @@ class Lane:
             if not sent.ticket.wait(limit):
                 raise self._timeout(limit)
             report = sent.ticket.report()
-        except MXNetError as error:
-            if not isinstance(error, DeviceTimeoutError):
-                self._lose(error)
+        except DeviceTimeoutError:
             raise
-        if self._inflight and self._inflight[0] is sent:
-            self._inflight.popleft()
+        except DeviceError as error:
+            self._lose(error)
+            raise self._told() from error.__cause__
         if report.events:
             trace.record(self.name, report.events)
         for failure in report.failures:
             segment, task = failure.position
-            error = _error(failure, sent.sources[segment][task])
-            self.failed[failure.message, failure.position] = error
-            self._unraised.append(error)
+            self._note(failure, sent.sources[segment][task])
+        if self._inflight and self._inflight[0] is sent:
+            self._inflight.popleft()
+
+    def _note(self, failure: Failure, source) -> None:
+        self.failed[_place(failure)] = source
+        if len(self.failed) > FAILURES_KEPT:
+            del self.failed[next(iter(self.failed))]
+        if len(self._unraised) < FAILURES_KEPT:
+            self._unraised[_place(failure)] = failure
+
+    def _error(self, failure: Failure) -> MXNetError:
+        source = self.failed.get(_place(failure))
+        error = TaskError(failure.text + (f" (pushed at {line_of(source)})." if source else "."))
+        error.__cause__ = failure.cause
+        return error
 
     def _timeout(self, limit: float) -> DeviceTimeoutError:
         return DeviceTimeoutError(
@@ -292,23 +370,38 @@ class Lane:
             "takes longer."
         )
 
+    def _refuse_lost(self) -> None:
+        if self._lost is not None:
+            self._drop()
+            raise self._told() from self._lost.__cause__
+
+    def _told(self) -> MXNetError:
+        """The error for the loss of the device, of which the user is being told."""
+        self._loss_untold = False
+        return again(self._lost)
+
     def _lose(self, error: MXNetError) -> None:
-        self._lost = error
+        self._lost = self._lost or error
         self._inflight.clear()
         self._drop()
 
     def _drop(self) -> None:
-        self._open, self._closed, self._closed_sources = [], [], []
+        self._open, self._closed, self._payload_nbytes = [], [], 0
         self._freed.clear()
 
 
-def _error(failure: Failure, source) -> MXNetError:
-    where = f" (pushed at {line_of(source)})" if source else ""
-    if failure.message < 0 and isinstance(failure.cause, MXNetError):
-        return failure.cause
-    error = TaskError(f"{failure.text}{where}.")
-    error.__cause__ = failure.cause
-    return error
+_Place = tuple[int, tuple[int, int]]
+
+
+def _place(failure: Failure) -> _Place:
+    return failure.message, failure.position
+
+
+def again(error: MXNetError) -> MXNetError:
+    """The same error as a new object: raising one object twice would keep what each caller held alive."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 class Flusher:
@@ -321,19 +414,22 @@ class Flusher:
         self.asleep = True
         self._lanes, self._period_s = lanes, period_s
         self._bell = threading.Event()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """Something was pushed."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="raymx flusher", daemon=True)
-            self._thread.start()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="raymx flusher", daemon=True)
+                self._thread.start()
         self.asleep = False
         self._bell.set()
 
     def _work(self) -> None:
         while True:
-            self._bell.wait(self.LONG_SLEEP_S)
+            if not self._bell.wait(self.LONG_SLEEP_S) and not self._flush():
+                continue
             self._bell.clear()
             quiet = 0
             while quiet < self.QUIET_ROUNDS:
@@ -343,10 +439,4 @@ class Flusher:
             self._flush()
 
     def _flush(self) -> bool:
-        left = False
-        for lane in self._lanes():
-            try:
-                left |= lane.flush_if_idle()
-            except MXNetError:
-                pass  # the lane remembers it; whoever uses the device next is told
-        return left
+        return any([lane.flush_if_idle() for lane in self._lanes()])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from raymx.errors import DeviceLostError
+
 
 class Segment(NamedTuple):
     """Tasks that run in order, with the union of what they read and write.
@@ -26,6 +28,11 @@ class Failure(NamedTuple):
     position: tuple[int, int]  # segment in the message, task in the segment
     text: str  # operator, shapes and cause in words
     cause: BaseException | None
+
+
+def lost(words: str) -> Failure:
+    """What stands in the place of a value that will never come. No task failed: `message` is -1."""
+    return Failure("", -1, (0, 0), words, DeviceLostError(f"{words}."))
 
 
 class Report(NamedTuple):

@@ -12,7 +12,9 @@ import numpy as np
 
 from raymx import storage
 from raymx.errors import FormatError, MXNetError, ParameterError, ShapeError
+from raymx.io.base import DataBatch
 from raymx.io.ndarray_iter import NDArrayIter
+from raymx.ndarray import NDArray
 
 # the third byte of an idx file: big-endian element types
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -51,6 +53,20 @@ class MNISTIter(NDArrayIter):
         super().__init__(data, labels[order].astype(np.float32), batch_size, False, "discard", data_name, label_name)
         if not silent:
             logging.getLogger("raymx").info("MNISTIter: %d images of shape %s from %s", len(order), sample, image)
+
+
+    def next(self) -> DataBatch:
+        if not self.iter_next():
+            raise StopIteration
+        return DataBatch([self.getdata()], [self.getlabel()], self.getpad(), self.getindex())
+
+    def getdata(self) -> NDArray:  # type: ignore[override]
+        """The current batch's images: an array, not a list, as of MXNet's iterators in C++."""
+        return super().getdata()[0]
+
+    def getlabel(self) -> NDArray:  # type: ignore[override]
+        """The current batch's labels: an array, not a list."""
+        return super().getlabel()[0]
 
 
 def read_idx(path, ndim: int | None = None) -> np.ndarray:

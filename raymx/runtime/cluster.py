@@ -20,7 +20,7 @@ from raymx.engine.segment import Failure, Report, Segment
 from raymx.errors import ContextError, DeviceError, DeviceLostError, DeviceStartError
 from raymx.runtime.local import Promise
 
-SOON_S = 0.001  # a Ray call costs about half of this
+SOON_S = 0.0003  # less than a Ray call costs
 _started_ray = False  # whether this process started Ray, and so ends it
 
 

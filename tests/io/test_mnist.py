@@ -40,6 +40,14 @@ def test_batches_in_order(files):
     assert len(labels(iterator)) == 2
 
 
+def test_parts_of_a_batch_are_arrays(files):
+    iterator = mx.io.MNISTIter(**files, batch_size=4, shuffle=False)
+    assert iterator.iter_next()
+    assert iterator.getdata().shape == (4, 1, 3, 2)
+    assert iterator.getlabel().asnumpy().tolist() == [0, 1, 2, 3]
+    assert (iterator.getpad(), iterator.getindex().tolist()) == (0, [0, 1, 2, 3])
+
+
 def test_pixels_are_parts_of_256(files):
     iterator = mx.io.MNISTIter(**files, batch_size=4, shuffle=False, flat=True)
     next(iterator)
