@@ -14,8 +14,9 @@ from concurrent.futures import Future
 import numpy as np
 
 from raymx.actors.device import DeviceRunner
-from raymx.engine.segment import Failure, Report, Segment
+from raymx.engine.segment import EMPTY, Failure, Report, Segment
 from raymx.engine.tracker import Tracker
+from raymx.errors import DeviceLostError
 
 
 class Message:
@@ -49,9 +50,12 @@ class DeviceHost:
         self._tracker = Tracker(check)
         self._lock = threading.Lock()  # guards the tracker, the jobs' counts and what follows
         self._next = 0  # number of the message that is taken in next
-        self._early: dict[int, Message] = {}  # messages that overtook an earlier one
+        self._messages: dict[int, Message] = {}  # not answered yet
+        self._early: dict[int, Message] = {}  # of these, the ones that overtook an earlier one
+        self._awaiting: set[_Job] = set()  # whose value has not arrived
         self._delivered: dict[int, object] = {}  # token → value that came before its message
         self._expected: dict[int, Callable] = {}  # token → whom to tell
+        self._broken: BaseException | None = None  # why nothing runs any more
         self._ready: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._start = start
         self._thread = threading.Thread(target=self._work, name=f"raymx {runner.name}", daemon=True)
@@ -61,7 +65,10 @@ class DeviceHost:
         """Take message `number` in; messages run as if they had come in order. Returns at once."""
         message = Message(number, segments, exports)
         with self._lock:
-            self._early[number] = message
+            if self._broken is not None:
+                message.answer.set_exception(self._broken)
+                return message.answer
+            self._messages[number] = self._early[number] = message
             waiting = []
             while self._next in self._early:
                 waiting += self._take_in(self._early.pop(self._next))
@@ -74,28 +81,52 @@ class DeviceHost:
         """A value that a segment awaits by token is here."""
         with self._lock:
             callback = self._expected.pop(token, None)
-            if callback is None:
+            if callback is None and self._broken is None:
                 self._delivered[token] = value
         if callback is not None:
             callback(value)
 
+    def give_up(self, failure: Failure) -> None:
+        """Nothing that is awaited now will come: it fails with this."""
+        with self._lock:
+            jobs = list(self._awaiting)
+        for job in jobs:
+            self._arrive(job, failure)
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing runs any more: who waits for an answer, now or later, gets `error`."""
+        with self._lock:
+            if self._broken is None:
+                self._broken = error
+            messages = list(self._messages.values())
+            for state in (self._messages, self._early, self._awaiting, self._delivered, self._expected):
+                state.clear()
+        for message in messages:
+            message.answer.set_exception(error)
+
     def close(self) -> None:
-        """End the thread once it has run what it can."""
+        """End the thread after what it is doing now; what has not run never will."""
+        self.fail(DeviceLostError(f"{self.runner.name} was shut down; its arrays are gone."))
         self._ready.put(None)
         self._thread.join(timeout=5)
 
-    @property
-    def busy(self) -> bool:
-        """Whether any segment has not run yet."""
-        return len(self._tracker) > 0
+    def describe(self) -> dict[str, int]:
+        """How many arrays and programs the device holds, and how many messages are not answered."""
+        return {
+            "arrays": len(self.runner.arrays),
+            "programs": len(self.runner.programs),
+            "messages": len(self._messages),
+        }
 
     def _take_in(self, message: Message):
         waiting = []
         if not message.segments:
-            message.answer.set_result((Report([], []), message.exports))
+            self._messages.pop(message.number)
+            message.answer.set_result((EMPTY, message.exports))
         for index, segment in enumerate(message.segments):
             job = _Job(message, index, segment.awaits is not None)
             if segment.awaits is not None:
+                self._awaiting.add(job)
                 waiting.append((job, segment.awaits))
             if self._tracker.add(job, segment.reads, segment.writes):
                 self._grant(job)
@@ -118,21 +149,27 @@ class DeviceHost:
         callback(value)
 
     def _arrive(self, job: _Job, value) -> None:
-        job.arrived = value
         with self._lock:
-            self._grant(job)
+            if job in self._awaiting:  # else it was given up before
+                self._awaiting.remove(job)
+                job.arrived = value
+                self._grant(job)
 
     def _work(self) -> None:
         with np.errstate(all="ignore"):
             while (job := self._ready.get()) is not None:
-                try:
-                    if self._start is not None:
-                        self._start()
-                        self._start = None
-                    self._run(job)
-                except BaseException as error:  # a fault of raymx itself: whoever waits must hear of it
-                    job.message.answer.set_exception(error)
+                if self._broken is None:
+                    self._try(job)
                 del job
+
+    def _try(self, job: _Job) -> None:
+        try:
+            if self._start is not None:
+                self._start()
+                self._start = None
+            self._run(job)
+        except BaseException as error:  # a fault of raymx itself: whoever waits must hear of it
+            self.fail(error)
 
     def _run(self, job: _Job) -> None:
         message = job.message
@@ -141,7 +178,8 @@ class DeviceHost:
         with self._lock:
             for granted in self._tracker.done(job):
                 self._grant(granted)
-        message.remaining -= 1
-        if message.remaining == 0:
+            message.remaining -= 1
+            done = message.remaining == 0 and self._messages.pop(message.number, None) is not None
+        if done:
             events, self.runner.events = self.runner.events, []
             message.answer.set_result((Report(message.failures, events), message.exports))

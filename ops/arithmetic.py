@@ -77,6 +77,7 @@ class Plus(Binary):
 class Minus(Binary):
     """out = lhs - rhs."""
 
+    kinds = "fiu"
     inplace_backward = (("g", "d_lhs"),)
 
     def forward(self, xp, lhs, rhs, *, out):
@@ -137,6 +138,7 @@ class Div(Binary):
 class Mod(Binary):
     """out = lhs - floor(lhs / rhs) * rhs, of rhs's sign; 0 where rhs is 0."""
 
+    kinds = "fiu"
     inplace = (("lhs", "out"),)
     inplace_backward = (("g", "d_lhs"),)
 
@@ -417,6 +419,7 @@ class PlusScalar(WithScalar):
 class MinusScalar(WithScalar):
     """out = data - scalar."""
 
+    kinds = "fiu"
     inplace_backward = (("g", "d_data"),)
 
     def forward(self, xp, data, *, out):
@@ -430,6 +433,7 @@ class MinusScalar(WithScalar):
 class RMinusScalar(WithScalar):
     """out = scalar - data."""
 
+    kinds = "fiu"
     inplace_backward = (("g", "d_data"),)
 
     def forward(self, xp, data, *, out):
@@ -484,6 +488,7 @@ class RDivScalar(WithScalar):
 class ModScalar(WithScalar):
     """out = data modulo scalar, of scalar's sign; 0 where scalar is 0."""
 
+    kinds = "fiu"
     inplace_backward = (("g", "d_data"),)
 
     def forward(self, xp, data, *, out):
@@ -497,6 +502,7 @@ class ModScalar(WithScalar):
 class RModScalar(WithScalar):
     """out = scalar modulo data, of data's sign; 0 where data is 0."""
 
+    kinds = "fiu"
     def forward(self, xp, data, *, out):
         modulo(xp, self.number.like(xp, data), data, out)
 

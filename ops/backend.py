@@ -31,10 +31,11 @@ def active(xp) -> tuple[str, ...]:
 
 
 def use_threads(n: int) -> None:
-    """Let kernels that the calling thread starts use `n` threads; 0 = one for each core that this process may use."""
+    """Let kernels that the calling thread starts use `n` threads; 0 = OMP_NUM_THREADS, or one for each core that this
+    process may use."""
     from raymx.ops.kernels import onednn
 
-    n = n or _cores()
+    n = n or _default_threads()
     if "onednn" in active(numpy):
         onednn.use_threads(n)
     else:
@@ -48,5 +49,8 @@ def limit_blas(n: int) -> None:
     threadpoolctl.threadpool_limits(n, user_api="blas")
 
 
-def _cores() -> int:
+def _default_threads() -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

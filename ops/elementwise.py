@@ -63,6 +63,7 @@ class OnesLike(Unary):
 class Negative(Unary):
     """out = -data."""
 
+    kinds = "fiu"
     inplace_backward = (("g", "d_data"),)
 
     def forward(self, xp, data, *, out):
@@ -88,6 +89,8 @@ class Abs(Unary):
 class Sign(Unary):
     """out = -1, 0 or 1; the gradient is zero."""
 
+    kinds = "fiu"
+
     def forward(self, xp, data, *, out):
         xp.sign(data, out=out)
 
@@ -95,6 +98,8 @@ class Sign(Unary):
 @operator("round")
 class Round(Unary):
     """out = the nearest whole number, halves away from zero; no gradient."""
+
+    kinds = "fiu"
 
     def forward(self, xp, data, *, out):
         whole = xp.trunc(data)
@@ -104,6 +109,8 @@ class Round(Unary):
 @operator("rint")
 class Rint(Unary):
     """out = the nearest whole number, halves to the one below; no gradient."""
+
+    kinds = "fiu"
 
     def forward(self, xp, data, *, out):
         below = xp.floor(data)
@@ -294,6 +301,8 @@ class Tanh(Unary):
 class Sigmoid(Unary):
     """out = 1 / (1 + e ** -data)."""
 
+    kinds = "fiu"
+
     def forward(self, xp, data, *, out):
         sigmoid(xp, data, out)
 
@@ -305,6 +314,8 @@ class Sigmoid(Unary):
 @operator("relu")
 class Relu(Unary):
     """out = max(data, 0)."""
+
+    kinds = "fiu"
 
     def forward(self, xp, data, *, out):
         rectify(xp, data, out)

@@ -81,7 +81,16 @@ def infer_types(op: Op, known, node: str = ""):
                 "convert one with astype or Cast."
             )
         merged[name] = dtype
+    for name in op.inputs():
+        if merged.get(name) is not None and merged[name].kind not in op.kinds:
+            raise DTypeError(
+                f"{_who(op, node)}: {name} must be {_KINDS[op.kinds]}, got {merged[name]}; "
+                "convert it with astype or Cast."
+            )
     return merged
+
+
+_KINDS = {"f": "of a floating type", "fiu": "of a floating or integer type"}
 
 
 @lru_cache(maxsize=4096)

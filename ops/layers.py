@@ -72,6 +72,7 @@ class Activation(Unary):
     act_type: str = param(doc="which function", choices=("relu", "sigmoid", "tanh", "softrelu", "softsign"))
 
     def setup(self):
+        self.kinds = "fiu" if self.act_type == "relu" else "f"
         if self.act_type == "relu":
             self.inplace_backward = (("g", "d_data"),)
 
@@ -121,6 +122,7 @@ class Dropout(Op):
     The hidden output `mask` has data's shape; the numbers come from the device's seeded generator.
     """
 
+    kinds = "f"
     inplace = (("data", "out"),)
     inplace_backward = (("g", "d_data"),)
 
@@ -156,6 +158,7 @@ class Dropout(Op):
 class SoftmaxActivation(Unary):
     """out = softmax of data along its last axis (`instance`), or along axis 1 (`channel`)."""
 
+    kinds = "f"
     mode: str = param("instance", doc="over what", choices=("instance", "channel"))
     type: str | None = param(None, doc="2015's name of `mode`", choices=("instance", "channel"))
 

@@ -25,6 +25,7 @@ class SoftmaxOutput(Op):
     `ignore_label`. `use_ignore`: no gradient where label is `ignore_label`. `out_grad`: multiply by the head gradient.
     """
 
+    kinds = "f"
     grad_scale: float = param(1.0, doc="factor of the gradient")
     ignore_label: float = param(-1.0, doc="the label that does not count")
     multi_output: bool = param(False, doc="classes along axis 1, a label per position")
@@ -108,6 +109,7 @@ class Regression(Op):
     """out = f(data); d_data = slope(out - label) * grad_scale / values per sample. label has data's shape; (N,) fits
     data (N, 1)."""
 
+    kinds = "f"
     inplace = (("data", "out"),)
 
     grad_scale: float = param(1.0, doc="factor of the gradient")
@@ -185,6 +187,8 @@ class MakeLoss(Unary):
 class SoftmaxCrossEntropy(Op):
     """out (1,) = -sum over n of log(softmax(data (N, C))[n, label (N,)]); takes a head gradient."""
 
+    kinds = "f"
+
     def inputs(self):
         return ("data", "label")
 
@@ -211,6 +215,7 @@ class SoftmaxCrossEntropy(Op):
 class SmoothL1(Unary):
     """out = (s x)**2 / 2 where |x| < 1 / s**2, else |x| - 1 / (2 s**2), for data x and `scalar` s."""
 
+    kinds = "f"
     scalar: float = param(1.0, doc="s, where the parabola ends")
 
     inplace = ()

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,7 @@ class Op:
     declared: dict[str, Param] = {}
     variadic = ""  # the parameter that counts the inputs of a variadic operator, e.g. "num_args"
     view = False  # the output is the first input's elements in their order: both may be one memory, with nothing to do
+    kinds = "fiub"  # of element types that its inputs may have: floating, signed, unsigned, bool
     heavy = False  # worth starting at once, and only on the device's own thread
     inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
     inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward
@@ -222,12 +224,12 @@ def make(name_or_class, /, **attrs) -> Op:
     """The operator with these parameters (values or strings). Equal ones are one object."""
     cls: type[Op] = name_or_class if isinstance(name_or_class, type) else find(name_or_class)
     try:
-        key = (cls, *((k, type(v), v) for k, v in attrs.items()))
+        key = (cls, *((k, type(v), _distinct(v)) for k, v in attrs.items()))
         return _interned[key]
     except (KeyError, TypeError):
         pass
     op = cls(**parse_all(cls.declared, attrs, cls.name)).canonical()
-    op = _interned.setdefault((type(op), *((k, type(v), v) for k, v in op.attrs.items())), op)
+    op = _interned.setdefault((type(op), *((k, type(v), _distinct(v)) for k, v in op.attrs.items())), op)
     try:
         _interned[key] = op
     except (TypeError, UnboundLocalError):
@@ -235,6 +237,11 @@ def make(name_or_class, /, **attrs) -> Op:
     if len(_interned) > _INTERN_LIMIT:
         _interned.clear()
     return op
+
+
+def _distinct(value):
+    """A key that is equal for equal parameters only: -0.0 == 0.0, but 1 / them is not."""
+    return "-0.0" if value.__class__ is float and value == 0 and math.copysign(1, value) < 0 else value
 
 
 def _restore(name, attrs) -> Op:

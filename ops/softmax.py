@@ -26,6 +26,7 @@ def softmax_gradient(xp, g, out, d_data, axis: int) -> None:
 class AlongAxis(Unary):
     """A function of whole lines along `axis`; `temperature` divides data first."""
 
+    kinds = "f"
     axis: int = param(-1, doc="the axis whose elements sum to 1")
     temperature: float | None = param(None, doc="divides data; None = 1")
 

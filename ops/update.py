@@ -37,6 +37,7 @@ def blockwise(kernel):
 class Update(Op):
     """out = the new weight; weight, grad, out and every state have one shape."""
 
+    kinds = "f"
     inplace = (("weight", "out"),)
 
     lr: float = param(doc="learning rate")
