@@ -1,20 +1,23 @@
 """What runs on a device: arrays by id, programs by id, and the tasks that act on them, one after the other.
 
-A plain class without thread, lock or Ray. Tasks are tuples: for an operator `(op, output ids, input ids)`, with a fourth
-element `((shape, dtype), …)` when the outputs are new arrays; else `(code, …)` with one of the codes below.
+A plain class without thread, lock or Ray. Tasks are tuples: for an operator `(op, output ids, input ids)`, with a
+fourth element `((shape, dtype), …)` when the outputs are new arrays; else `(code, …)` with one of the codes below.
 """
 
 from __future__ import annotations
 
+import pickle
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from raymx.actors.memory import Pool
 from raymx.actors.program import PreparedProgram
 from raymx.engine.segment import Failure
+from raymx.errors import TaskError
 
 # The codes of tasks that are not operators, with what follows them in the tuple.
 NEW = 0  # id, shape, dtype: an uninitialised array
@@ -30,8 +33,9 @@ SEED = 9  # number
 GATHER = 10  # id, source id, index: copy of source[index]
 SCATTER = 11  # id, index, source id: array[index] = source
 SYNC = 12  # id: fails if the array holds a failure
-SEEN_LIMIT = 4096
-NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "run", "seed", "gather", "scatter", "sync")
+NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "run", "seed", "gather", "scatter",
+         "sync")  # fmt: skip
+SEEN_LIMIT = 4096  # operators over their arrays that are remembered as having run once
 
 
 class DeviceRunner:
@@ -45,6 +49,8 @@ class DeviceRunner:
         self.failed: dict[int, Failure] = {}  # storage → why its contents never came to be
         self.storage: dict[int, int] = {}  # view → the array whose memory it shares; others are their own storage
         self.events: list[tuple[str, int, int]] = []
+        self._exports: list = []  # where the values go that leave in the run under way
+        self._arrived: Any = None  # what has come for it
         self._seen: set[tuple] = set()  # (op, outs, ins) that ran once
         self._prepared: dict[tuple, Callable[[], None]] = {}  # and the functions of those that ran again
         self._users: dict[int, list[tuple]] = {}  # array → the keys of `_prepared` that name it
@@ -72,6 +78,7 @@ class DeviceRunner:
                 if reraise:
                     raise
                 failures.append(self._fail(task, error, message, (segment, index)))
+        self._exports, self._arrived = [], None
         return failures
 
     def _call(self, task) -> None:
@@ -95,7 +102,7 @@ class DeviceRunner:
             (self._prepared.get((op, outs, ins)) or self._prepare(op, outs, ins))()
 
     def _prepare(self, op, outs, ins):
-        """The function for an operator over these arrays; kept when it is asked for a second time, as by an optimizer."""
+        """The function for an operator over these arrays; kept when it is asked for again, as by an optimizer."""
         run = self._new_function(op, [self.arrays[i] for i in ins], [self.arrays[i] for i in outs])
         key = op, outs, ins
         if key in self._seen:
@@ -145,6 +152,10 @@ class DeviceRunner:
             raise _Failed(failure)
         return self.arrays[array]
 
+    def _memory(self, array: int) -> np.ndarray:
+        """An array to write parts of, or to look at, whether or not its contents failed."""
+        return self.arrays[array] if array in self.arrays else self._reads(array)
+
     def _storage_of(self, array: int) -> int:
         return self.storage.get(array, array)
 
@@ -152,18 +163,21 @@ class DeviceRunner:
         for out in self._writes(task):
             self.failed[self._storage_of(out)] = failure
 
-    def _fail(self, task, error: Exception, message: int, position) -> Failure:
+    def _fail(self, task, error: BaseException, message: int, position) -> Failure:
         shapes = ", ".join(str(self.arrays[i].shape) for i in _read_ids(task) if i in self.arrays)
         words = f"{describe(task)} on {self.name}" + (f" with inputs {shapes}" if shapes else "")
-        last = traceback.format_exception_only(error)[-1].strip()
-        failure = Failure(self.name, message, position, f"{words}: {last}", _portable(error))
+        if isinstance(error, TaskError):  # a program's: it names the node
+            text, error = f"{words}: {error}", error.__cause__ or error
+        else:
+            text = f"{words}: {kind_of(error)}: {error}"
+        failure = Failure(self.name, message, position, text, _portable(error, self.name))
         self._mark(task, failure)
         return failure
 
     def _writes(self, task) -> tuple[int, ...]:
         code = task[0]
         if code.__class__ is not int:
-            return task[1]
+            return (*task[1], *task[2][len(code.inputs()) :])
         if code == RUN:
             program = self.programs.get(task[1])
             return tuple(program.writes(task[2])) if program is not None else ()
@@ -183,7 +197,7 @@ class DeviceRunner:
 
     def _view(self, array, base, shape, strides, offset):
         self.storage[array] = base
-        memory = self.arrays[base]
+        memory = self._memory(base)
         if self.xp is np:
             self.arrays[array] = np.ndarray(shape, memory.dtype, memory, offset, strides)
         else:
@@ -235,11 +249,13 @@ class DeviceRunner:
         self.rng.bit_generator.state = np.random.default_rng(number).bit_generator.state
 
     def _gather(self, array, source, index):
-        self.arrays[array][...] = self._reads(source)[index]
+        self._memory(array)[...] = self._reads(source)[index]
 
     def _scatter(self, array, index, source):
         value = self._reads(source)
-        self.arrays[array][index] = value
+        if index is Ellipsis and self.failed:
+            self._heal(array)
+        self._memory(array)[index] = value
 
     def _sync(self, array, slot):
         try:
@@ -270,10 +286,22 @@ def _read_ids(task) -> tuple[int, ...]:
     return (task[2],) if task[0] == GATHER else (task[3],) if task[0] == SCATTER else ()
 
 
-def _portable(error: Exception) -> Exception | None:
-    """The error if it survives a pickle, so that it can be the cause of what the user sees."""
-    import pickle
+_HERE = __file__.rsplit("device", 1)[0]
 
+
+def kind_of(error: BaseException) -> str:
+    """The name of an exception's nearest public class."""
+    return next(cls.__name__ for cls in type(error).__mro__ if not cls.__name__.startswith("_"))
+
+
+def _portable(error: BaseException, device: str) -> BaseException | None:
+    """The error, to be the cause of what the user sees, if it survives a pickle. Its traceback, which would keep alive
+    what the frames hold, becomes a note."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_HERE)]
+    error = error.with_traceback(None)
+    error.__cause__ = error.__context__ = None
+    if frames:
+        error.add_note(f"On {device}:\n" + "".join(traceback.format_list(frames)).rstrip())
     try:
         pickle.loads(pickle.dumps(error))
         return error

@@ -177,7 +177,7 @@ class DeviceHost:
         message.failures += self.runner.run(tasks, message.number, job.index, message.exports, job.arrived)
         with self._lock:
             for granted in self._tracker.done(job):
-                self._grant(granted)
+                self._grant(granted)  # type: ignore[arg-type]
             message.remaining -= 1
             done = message.remaining == 0 and self._messages.pop(message.number, None) is not None
         if done:

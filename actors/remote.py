@@ -13,7 +13,7 @@ from raymx.actors.host import DeviceHost
 from raymx.actors.transfer import resolve, unpack
 from raymx.ops import backend
 
-CONCURRENT_MESSAGES = 64  # a message that awaits another device holds a thread; the driver bounds what is in flight
+CONCURRENT_MESSAGES = 64  # at least; a message under way holds a thread, and the driver bounds how many there are
 
 
 class DeviceActor:
@@ -29,8 +29,16 @@ class DeviceActor:
         self._host = DeviceHost(runner, resolve, settings["check"], lambda: backend.use_threads(threads))
 
     def run(self, number: int, data: bytes, buffers, refs, exports: int):
-        """Run a packed message and wait for it: `(Report, *exported values)`, or the Report alone."""
-        report, values = self._host.submit(number, unpack(data, buffers, refs), exports).result()
+        """Run a packed message and wait for it: `(Report, *exported values)`, or the Report alone.
+
+        A message that cannot be read ends the device: later ones would wait for it for ever.
+        """
+        try:
+            segments = unpack(data, buffers, refs)
+        except Exception as error:
+            self._host.fail(error)
+            raise
+        report, values = self._host.submit(number, segments, exports).result()
         return (report, *values) if exports else report
 
     def deliver(self, token: int, value) -> None:
@@ -38,11 +46,12 @@ class DeviceActor:
         self._host.deliver(token, value)
 
     def describe(self) -> dict[str, Any]:
-        """Process id, node and niceness; also the sign of life."""
+        """Process id, node, niceness, and what the device holds; also the sign of life."""
         return {
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
             "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+            **self._host.describe(),
         }
 
     def watch(self) -> None:
@@ -62,11 +71,10 @@ def _full_priority() -> None:
 
 def start_device(name: str, kind: str, settings: dict[str, Any], threads: int, **options):
     """Start a device actor with the given Ray options; returns its handle at once."""
-    remote = ray.remote(
-        max_concurrency=CONCURRENT_MESSAGES,
-        concurrency_groups={"control": 2, "watch": 1},
-        max_restarts=0,
-        max_task_retries=0,
-        **options,
-    )
-    return remote(DeviceActor).remote(name, kind, settings, threads)
+    options |= {
+        "max_concurrency": max(CONCURRENT_MESSAGES, 2 * settings["inflight_limit"]),
+        "concurrency_groups": {"control": 2, "watch": 1},
+        "max_restarts": 0,
+        "max_task_retries": 0,
+    }
+    return ray.remote(**options)(DeviceActor).remote(name, kind, settings, threads)

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from raymx.engine.segment import Failure, Segment
-from raymx.errors import DeviceLostError
+from raymx.engine.segment import Segment, lost
 
 
-def resolve(ref, callback: Callable) -> None:
-    """Call `callback(value or Failure)` once when the ref's value is here; the thread goes on meanwhile.
+class Remote(NamedTuple):
+    """A value that leaves an actor: its ref, and the device that makes it."""
 
-    A ref whose process was lost gives a Failure that says so: the arrays that wait for it fail with that cause.
+    device: str
+    ref: Any
+
+
+def resolve(awaited: Remote, callback: Callable) -> None:
+    """Call `callback(value or Failure)` once when the value is here; the thread goes on meanwhile.
+
+    If its device was lost before, the Failure says so: the arrays that wait for the value fail with that cause.
     """
 
     def arrived(future):
         error = future.exception()
-        callback(future.result() if error is None else _lost(error))
+        if error is None:
+            callback(future.result())
+        else:
+            callback(lost(f"{awaited.device} was lost before its value was copied ({type(error).__name__})"))
 
-    ref.future().add_done_callback(arrived)
-
-
-def _lost(error: BaseException) -> Failure:
-    words = f"the device that held the value was lost before the copy was done ({type(error).__name__})"
-    return Failure("", -1, (0, 0), words, DeviceLostError(words + "."))
+    awaited.ref.future().add_done_callback(arrived)
 
 
 def pack(segments: Sequence[Segment]) -> tuple[bytes, list, list]:
@@ -32,18 +37,23 @@ def pack(segments: Sequence[Segment]) -> tuple[bytes, list, list]:
 
     Plain pickle is a third of the cost of handing nested tuples to Ray.
     """
-    refs = [s.awaits for s in segments if s.awaits is not None and not isinstance(s.awaits, int)]
-    numbers = iter(range(len(refs)))
-    plain = [
-        s if s.awaits is None or isinstance(s.awaits, int) else s._replace(awaits=("ref", next(numbers)))
-        for s in segments
-    ]
+    refs: list[Any] = []
+    plain = [s._replace(awaits=_numbered(s.awaits, refs)) if isinstance(s.awaits, Remote) else s for s in segments]
     buffers: list[pickle.PickleBuffer] = []
     data = pickle.dumps(plain, protocol=5, buffer_callback=buffers.append)
-    return data, [b.raw() for b in buffers], refs
+    return data, buffers, refs
+
+
+def _numbered(awaited: Remote, refs: list) -> Remote:
+    """The place in `refs` instead of the ref: Ray has to see refs, and plain pickle must not."""
+    refs.append(awaited.ref)
+    return awaited._replace(ref=len(refs) - 1)
 
 
 def unpack(data: bytes, buffers, refs) -> list[Segment]:
     """The inverse of `pack`, on the device's side."""
     segments = pickle.loads(data, buffers=buffers)
-    return [s._replace(awaits=refs[s.awaits[1]]) if isinstance(s.awaits, tuple) else s for s in segments]
+    return [
+        s._replace(awaits=s.awaits._replace(ref=refs[s.awaits.ref])) if isinstance(s.awaits, Remote) else s
+        for s in segments
+    ]

@@ -43,6 +43,26 @@ class BlockGrad(Unary):
         xp.copyto(out, data)
 
 
+@operator("_identity_with_attr_like_rhs")
+class LikeRight(Op):
+    """out = lhs (any), which has the shape of rhs; no gradient for rhs."""
+
+    inplace: Pairs = (("lhs", "out"),)
+    inplace_backward = (("g", "d_lhs"),)
+
+    def inputs(self):
+        return ("lhs", "rhs")
+
+    def infer_shape(self, lhs=None, rhs=None, out=None):
+        return dict.fromkeys(("lhs", "rhs", "out"), agreed(lhs, rhs, out))
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.copyto(out, lhs)
+
+    def backward(self, xp, g, *, d_lhs=None):
+        xp.copyto(d_lhs, g)
+
+
 @operator("zeros_like")
 class ZerosLike(Unary):
     """out = zeros of data's shape and dtype."""

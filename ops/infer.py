@@ -94,12 +94,15 @@ _KINDS = {"f": "of a floating type", "fiu": "of a floating or integer type"}
 
 
 @lru_cache(maxsize=4096)
-def infer_call(op: Op, shapes: tuple[Shape, ...], dtypes: tuple):
-    """Output (shape, dtype) pairs of an imperative call on complete inputs and aux states; cached."""
+def infer_call(op: Op, shapes: tuple[Shape, ...], dtypes: tuple, given: tuple = ()):
+    """Output (shape, dtype) pairs of an imperative call on complete inputs and aux states; cached. `given` are those of
+    the first outputs, where they are known."""
     names = op.inputs() + op.aux()
     outs = op.outputs()
-    merged = infer_shapes(op, {**dict(zip(names, shapes, strict=True)), **dict.fromkeys(outs)})
-    types = infer_types(op, {**dict(zip(names, dtypes, strict=True)), **dict.fromkeys(outs)})
+    known = dict(zip(outs, given, strict=False))
+    shapes_out, types_out = ({n: known[n][i] if n in known else None for n in outs} for i in (0, 1))
+    merged = infer_shapes(op, {**dict(zip(names, shapes, strict=True)), **shapes_out})
+    types = infer_types(op, {**dict(zip(names, dtypes, strict=True)), **types_out})
     missing = [n for n in outs if not complete(merged[n])]
     if missing:
         raise ShapeError(f"{_who(op, '')}: cannot tell the shape of {', '.join(missing)} from {_shapes(op, merged)}.")

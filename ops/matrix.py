@@ -10,7 +10,7 @@ from raymx.errors import ParameterError
 from raymx.ops.constant import Constant
 from raymx.ops.elementwise import Unary
 from raymx.ops.op import Op, operator
-from raymx.ops.params import Shape, param
+from raymx.ops.params import Bounds, Shape, param
 from raymx.ops.shapes import agreed, flat2d, positive_axes, positive_axis, reshaped, size, sum_to
 
 # ---- products ----
@@ -414,25 +414,33 @@ class SliceAxis(Op):
         d_data[_range(d_data.ndim, self.axis, self.begin, self.end)] = g
 
 
-@operator("crop", "slice")
-class Crop(Op):
-    """out = data[begin[0]:end[0], begin[1]:end[1], …]; axes that are not named stay whole."""
+class Region(Op):
+    """Something with the region [begin[0]:end[0], begin[1]:end[1], …] of an array, whole along axes not named."""
 
-    begin: Shape = param(doc="first index along each axis")
-    end: Shape = param(doc="index after the last along each axis")
+    begin: Bounds = param(doc="first index along each axis, None = 0")
+    end: Bounds = param(doc="index after the last along each axis, None = the end")
 
     def setup(self):
         if len(self.begin) != len(self.end):
-            raise ParameterError(f"crop: begin {self.begin} and end {self.end} must be equally long.")
+            raise ParameterError(f"{self.name}: begin {self.begin} and end {self.end} must be equally long.")
         self.index = tuple(slice(b, e) for b, e in zip(self.begin, self.end, strict=True))
 
-    def infer_shape(self, data):
-        if len(self.index) > len(data):
-            raise ValueError(f"begin {self.begin} names more than {len(data)} axes")
-        lengths = tuple(len(range(n)[cut]) for n, cut in zip(data, self.index, strict=False))
+    def region(self, whole: Shape) -> Shape:
+        """The region's shape in an array of shape `whole`; raises ValueError if nothing lies in it."""
+        if len(self.index) > len(whole):
+            raise ValueError(f"begin {self.begin} names more than {len(whole)} axes")
+        lengths = tuple(len(range(n)[cut]) for n, cut in zip(whole, self.index, strict=False))
         if 0 in lengths:
             raise ValueError(f"nothing lies from {self.begin} to {self.end}")
-        return {"out": lengths + data[len(lengths) :]}
+        return lengths + whole[len(lengths) :]
+
+
+@operator("crop", "slice")
+class Crop(Region):
+    """out = data[begin[0]:end[0], begin[1]:end[1], …]; axes that are not named stay whole."""
+
+    def infer_shape(self, data):
+        return {"out": self.region(data)}
 
     def forward(self, xp, data, *, out):
         xp.copyto(out, data[self.index])
@@ -440,6 +448,55 @@ class Crop(Op):
     def backward(self, xp, g, *, d_data=None):
         d_data.fill(0)
         d_data[self.index] = g
+
+
+@operator("_crop_assign", "_slice_assign")
+class CropAssign(Region):
+    """out = lhs, but for lhs[begin[0]:end[0], …] = rhs."""
+
+    inplace = (("lhs", "out"),)
+
+    def inputs(self):
+        return ("lhs", "rhs")
+
+    def infer_shape(self, lhs):
+        return {"rhs": self.region(lhs), "out": lhs}
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.copyto(out, lhs)
+        out[self.index] = rhs
+
+    def backward(self, xp, g, *, d_lhs=None, d_rhs=None):
+        if d_rhs is not None:
+            xp.copyto(d_rhs, g[self.index])
+        if d_lhs is not None:
+            xp.copyto(d_lhs, g)
+            d_lhs[self.index] = 0
+
+
+@operator("_crop_assign_scalar", "_slice_assign_scalar")
+class CropAssignScalar(Region):
+    """out = data, but for data[begin[0]:end[0], …] = scalar."""
+
+    inplace = (("data", "out"),)
+
+    scalar: int | float = param(0, doc="the number")
+
+    def setup(self):
+        super().setup()
+        self.number = Constant(self.scalar)
+
+    def infer_shape(self, data):
+        self.region(data)
+        return {"out": data}
+
+    def forward(self, xp, data, *, out):
+        xp.copyto(out, data)
+        out[self.index] = self.number.like(xp, data)
+
+    def backward(self, xp, g, *, d_data=None):
+        xp.copyto(d_data, g)
+        d_data[self.index] = 0
 
 
 # ---- stretch ----

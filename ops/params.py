@@ -11,12 +11,13 @@ from raymx.errors import ParameterError, did_you_mean
 
 REQUIRED: Any = object()
 Shape = tuple[int, ...]
+Bounds = tuple[int | None, ...]  # of slices, axis by axis
 
 _TRUE, _FALSE = {"True", "true", "1"}, {"False", "false", "0"}
 
 
 class Param:
-    """One declared parameter. `kind` is one of int, float, number, bool, str, shape, dtype; it is read from the
+    """One declared parameter. `kind` is one of int, float, number, bool, str, shape, bounds, dtype; it is read from the
     class's annotation (`kernel: Shape`, `p: float`, `dtype: np.dtype`, `axis: int | None`)."""
 
     def __init__(self, default=REQUIRED, *, doc="", low=None, high=None, choices=None):
@@ -27,7 +28,8 @@ class Param:
         words = [w.strip() for w in str(annotation).split("|")]
         self.optional = "None" in words or self.default is None
         words = [w for w in words if w != "None"]
-        known = {"int": "int", "float": "float", "bool": "bool", "str": "str", "Shape": "shape", "np.dtype": "dtype"}
+        known = {"int": "int", "float": "float", "bool": "bool", "str": "str", "Shape": "shape", "Bounds": "bounds",
+                 "np.dtype": "dtype"}  # fmt: skip
         self.name = name
         self.kind = "number" if set(words) == {"int", "float"} else known[words[0]]
 
@@ -61,6 +63,7 @@ class Param:
             "bool": "True or False",
             "str": "a string",
             "shape": "a tuple of integers",
+            "bounds": "a tuple of integers and None",
             "dtype": "an element type",
         }[self.kind]
         if self.low is not None and self.high is not None:
@@ -115,11 +118,17 @@ def _str(value) -> str:
 
 
 def _shape(value) -> Shape:
+    return tuple(_int(v) for v in _sequence(value))
+
+
+def _bounds(value) -> Bounds:
+    return tuple(None if v is None else _int(v) for v in _sequence(value))
+
+
+def _sequence(value):
     if isinstance(value, str):
         value = ast.literal_eval(value.replace("L", "").replace("[", "(").replace("]", ",)").replace(",,", ","))
-    if isinstance(value, (int, np.integer)):
-        return (int(value),)
-    return tuple(_int(v) for v in value)
+    return (value,) if value is None or isinstance(value, (int, np.integer)) else value
 
 
 # MXNet's ids for element types, as they stand in `.params` files
@@ -142,6 +151,7 @@ _PARSERS = {
     "bool": _bool,
     "str": _str,
     "shape": _shape,
+    "bounds": _bounds,
     "dtype": as_dtype,
 }
 
@@ -149,7 +159,7 @@ _PARSERS = {
 def text(value) -> str:
     """A parameter value as MXNet's JSON writes it."""
     if isinstance(value, tuple):
-        return "(" + ", ".join(str(int(v)) for v in value) + (",)" if len(value) == 1 else ")")
+        return "(" + ", ".join(str(v if v is None else int(v)) for v in value) + (",)" if len(value) == 1 else ")")
     if isinstance(value, np.dtype):
         return value.name
     return str(value)

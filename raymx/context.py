@@ -32,7 +32,7 @@ class Context(metaclass=_WithDefault):
     devstr2type: ClassVar = {"cpu": 1, "gpu": 2, "cpu_pinned": 3}
     _default: ClassVar = threading.local()
 
-    __slots__ = ("device_type", "device_id", "_before")
+    __slots__ = ("device_type", "device_id")
 
     def __init__(self, device_type: str | Context, device_id: int = 0):
         if isinstance(device_type, Context):
@@ -42,7 +42,6 @@ class Context(metaclass=_WithDefault):
         if int(device_id) < 0:
             raise ContextError(f"Context: device_id must be at least 0, got {device_id}.")
         self.device_type, self.device_id = device_type, int(device_id)
-        self._before: list[Context] = []
 
     @property
     def device_typeid(self) -> int:
@@ -55,12 +54,12 @@ class Context(metaclass=_WithDefault):
         return runtime.lane("gpu" if self.device_type == "gpu" else "cpu", self.device_id)
 
     def __enter__(self) -> Context:
-        self._before.append(current_context())
+        Context._default.__dict__.setdefault("before", []).append(current_context())
         Context._default.context = self
         return self
 
     def __exit__(self, *exc_info) -> None:
-        Context._default.context = self._before.pop()
+        Context._default.context = Context._default.before.pop()
 
     def __eq__(self, other) -> bool:
         return (

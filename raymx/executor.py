@@ -552,7 +552,7 @@ def _grad_reqs(who: str, given, nodes: Sequence[Node]) -> list[str]:
     elif isinstance(given, Mapping):
         reqs = [given.get(name, "null") for name in names]
     else:
-        reqs = list(given)
+        reqs = list(given) or ["null"] * len(names)
         if len(reqs) != len(names):
             raise BindError(f"{who}: grad_req must hold {len(names)} words ({_some(names)}), got {len(reqs)}.")
     for name, req in zip(names, reqs, strict=True):

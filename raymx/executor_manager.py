@@ -38,12 +38,22 @@ def _check_arguments(symbol) -> None:
                 raise BindError(f"two {kind}s are called {name!r}; training needs a name for each.")
 
 
-class Stretch(NamedTuple):
-    """What is updated as one: a parameter, or several that lie side by side, on every device."""
+class Part(NamedTuple):
+    """What an optimizer updates in one go: a parameter, or several that lie side by side, on every device."""
 
-    key: int  # the number of its first parameter
+    number: int  # of its (first) parameter
     values: list[nd.NDArray]
     grads: list[nd.NDArray]
+    place: slice | None = None  # in the flat arrays of the stretch; None = all of it
+
+
+class Stretch(NamedTuple):
+    """What goes through a store in one go: a parameter, or all that lie side by side, on every device."""
+
+    key: int  # in a store: the number of its (first) parameter
+    values: list[nd.NDArray]
+    grads: list[nd.NDArray]
+    parts: list[Part]
 
 
 class DataParallelExecutorGroup:
@@ -79,12 +89,16 @@ class DataParallelExecutorGroup:
         self.aux_arrays = self._by_name("aux_dict", self.aux_names)
 
     def load(self, data: Sequence, label: Sequence | None = None) -> None:
-        """Copy a batch's arrays (NDArrays of any device, or NumPy arrays) into the executors."""
-        for name, source in (*zip(self._data_names, data, strict=True),
-                             *zip(self._label_names, label or (), strict=not label)):  # fmt: skip
-            targets = self._input_arrays.get(name)
-            if targets is not None:
-                self._load_one(name, source, targets)
+        """Copy a batch's arrays (NDArrays of any device, or NumPy arrays) into the executors; a batch may come without
+        labels."""
+        for names, sources in ((self._data_names, data), (self._label_names, label)):
+            if sources and len(sources) != len(names):
+                raise ShapeError(f"a batch has {len(sources)} arrays for {', '.join(names) or 'nothing'}; "
+                                 "an iterator's batches must have what it provides.")
+            for name, source in zip(names, sources or (), strict=False):
+                targets = self._input_arrays.get(name)
+                if targets is not None:
+                    self._load_one(name, source, targets)
 
     def forward(self, is_train: bool = False) -> None:
         for executor in self.execs:
@@ -118,18 +132,25 @@ class DataParallelExecutorGroup:
                 total = nd.ElementWiseSum(*here, num_args=len(here))
                 (total / len(here)).copyto(aux_params[name])
 
-    def stretches(self, alike: Callable[[str], Any] | None = None) -> list[Stretch]:
-        """The parameters one by one; or where `alike(name)` is equal for all of an arena, the arena as one."""
-        numbers = {name: number for number, name in enumerate(self.param_names)}
-        single = {n: Stretch(n, self.param_arrays[n], self.grad_arrays[n]) for n in numbers.values()}
+    def stretches(self, join: Callable[[int], bool], alike: Callable[[str], Any]) -> list[Stretch]:
+        """All parameters: each an own stretch and part; but an arena of n elements with `join(n)` is one stretch, and
+        one part if `alike(name)` is equal for all its names."""
+        parts = {n: Part(n, self.param_arrays[n], self.grad_arrays[n]) for n in range(len(self.param_names))}
+        found = []
         for arenas in zip(*(executor.arenas for executor in self.execs), strict=True):
+            values, grads = [a.params for a in arenas], [a.grads for a in arenas]
+            if not join(values[0].size):
+                continue
             names = arenas[0].names
-            if alike is not None and len({alike(name) for name in names}) == 1:
-                first, *others = sorted(numbers[name] for name in names)
-                single[first] = Stretch(first, [a.params for a in arenas], [a.grads for a in arenas])
-                for other in others:
-                    del single[other]
-        return list(single.values())
+            inner = [parts.pop(self.param_names.index(name)) for name in names]
+            first = min(part.number for part in inner)
+            if len({alike(name) for name in names}) == 1:
+                inner = [Part(first, values, grads)]
+            else:
+                inner = [part._replace(place=_place(part.values[0], values[0])) for part in inner]
+            found.append(Stretch(first, values, grads, inner))
+        found += [Stretch(part.number, part.values, part.grads, [part]) for part in parts.values()]
+        return sorted(found, key=lambda stretch: stretch.key)
 
     def install_monitor(self, monitor) -> None:
         for executor in self.execs:
@@ -202,6 +223,12 @@ class Snapshot:
             metric.update(labels, outputs)
         else:
             metric.update(*([nd.array(v, cpu(), v.dtype) for v in values] for values in (labels, outputs)))
+
+
+def _place(window: nd.NDArray, flat: nd.NDArray) -> slice:
+    """Where in the flat array a window on it begins and ends."""
+    start = (window._offset - flat._offset) // flat.dtype.itemsize
+    return slice(start, start + window.size)
 
 
 def _trim(values: list[np.ndarray], pad: int) -> list[np.ndarray]:

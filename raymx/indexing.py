@@ -33,17 +33,16 @@ def contiguous_strides(shape: Shape, itemsize: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def resolve(key, shape: Shape, strides: tuple[int, ...], dtype: np.dtype) -> Window | Positions:
-    """What `array[key]` names. Raises IndexError with NumPy's meaning; an empty result is an error too, because raymx has
-    no arrays without elements."""
-    keys = key if isinstance(key, tuple) else (key,)
+def resolve(keys: tuple, shape: Shape, strides: tuple[int, ...], dtype: np.dtype) -> Window | Positions:
+    """What `array[keys]` names. Raises IndexError with NumPy's meaning; an empty result is an error too, because raymx
+    has no arrays without elements."""
     if any(isinstance(k, (list, np.ndarray, bool, np.bool_)) for k in keys):
-        return _positions(key, shape)
+        return _positions(keys, shape)
+    if not any(k is Ellipsis for k in keys):
+        keys = (*keys, Ellipsis)  # so that NumPy makes a view of one element, too, and reads nothing
     proxy = np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, strides)  # never read, only indexed
-    part = proxy[key]
-    if not isinstance(part, np.ndarray):
-        part = proxy[(*keys, ..., None)] if Ellipsis not in keys else proxy[(*keys, None)]
-    _refuse_empty(part.shape, shape, key)
+    part = proxy[keys]
+    _refuse_empty(part.shape, shape, keys)
     offset = part.__array_interface__["data"][0] - proxy.__array_interface__["data"][0]
     return Window(part.shape or (1,), part.strides or (dtype.itemsize,), offset)
 
@@ -58,12 +57,28 @@ def reshape(shape: Shape, strides: tuple[int, ...], dtype: np.dtype, new_shape: 
     return Window(new_shape, proxy.strides, 0)
 
 
-def _positions(key, shape: Shape) -> Positions:
-    found = np.broadcast_to(np.bool_(False), shape)[key].shape
-    _refuse_empty(found, shape, key)
-    return Positions(found or (1,), key)
+def _positions(keys: tuple, shape: Shape) -> Positions:
+    index = tuple(_frozen(k) for k in keys)
+    found = np.broadcast_to(np.bool_(False), shape)[index].shape
+    _refuse_empty(found, shape, keys)
+    return Positions(found or (1,), index)
 
 
-def _refuse_empty(found: Shape, shape: Shape, key) -> None:
+def _frozen(key):
+    """A key that its owner cannot change before the device uses it."""
+    if isinstance(key, list):
+        return np.array(key) if key else np.empty(0, np.intp)
+    return key.copy() if isinstance(key, np.ndarray) else key
+
+
+def _refuse_empty(found: Shape, shape: Shape, keys: tuple) -> None:
     if 0 in found:
-        raise IndexError(f"index {key!r} selects nothing from shape {shape}; arrays without elements do not exist here.")
+        key = ", ".join(map(_text, keys))
+        raise IndexError(f"index [{key}] selects nothing from shape {shape}; there are no arrays without elements.")
+
+
+def _text(key) -> str:
+    if isinstance(key, slice):
+        start, stop, step = ("" if x is None else str(x) for x in (key.start, key.stop, key.step))
+        return f"{start}:{stop}" + (f":{step}" if step else "")
+    return "..." if key is Ellipsis else repr(key)

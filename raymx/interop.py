@@ -13,16 +13,11 @@ _BINARY = {
     np.greater: operator.gt, np.greater_equal: operator.ge, np.less: operator.lt, np.less_equal: operator.le,
     np.matmul: operator.matmul,
 }  # fmt: skip
-_REFLECTED = {
-    np.add: "__radd__", np.subtract: "__rsub__", np.multiply: "__rmul__", np.true_divide: "__rtruediv__",
-    np.power: "__rpow__", np.remainder: "__rmod__",
-}  # fmt: skip
-_SWAPPED = {np.greater: np.less, np.greater_equal: np.less_equal, np.less: np.greater, np.less_equal: np.greater_equal,
-            np.equal: np.equal, np.not_equal: np.not_equal}  # fmt: skip
 _NAMED = {
     np.negative: "negative", np.absolute: "abs", np.sign: "sign", np.ceil: "ceil", np.floor: "floor",
-    np.square: "square", np.sqrt: "sqrt", np.exp: "exp", np.log: "log", np.cos: "cos", np.sin: "sin",
-    np.rint: "rint", np.maximum: "broadcast_maximum", np.minimum: "broadcast_minimum",
+    np.trunc: "trunc", np.square: "square", np.sqrt: "sqrt", np.reciprocal: "reciprocal", np.exp: "exp",
+    np.expm1: "expm1", np.log: "log", np.log1p: "log1p", np.cos: "cos", np.sin: "sin", np.tan: "tan",
+    np.tanh: "tanh", np.maximum: "broadcast_maximum", np.minimum: "broadcast_minimum", np.hypot: "broadcast_hypot",
 }  # fmt: skip
 
 
@@ -32,28 +27,32 @@ def array_ufunc(self, ufunc, method, *inputs, out=None, **options):
         raise TypeError(f"np.{ufunc.__name__}: out is a NumPy array; write x.asnumpy() to compute with NumPy.")
     if method != "__call__" or options or (ufunc not in _BINARY and ufunc not in _NAMED):
         raise _refusal(f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}"))
-    result = _apply(type(self), ufunc, inputs)
+    result = _apply(ufunc, inputs)
     if out is None:
         return result
     out[0][:] = result
     return out[0]
 
 
-def _apply(kind, ufunc, inputs):
+def _apply(ufunc, inputs):
     from raymx import ndarray as nd
 
     if ufunc in _NAMED:
-        first = next(x for x in inputs if isinstance(x, kind))
-        arrays = [x if isinstance(x, kind) else nd.array(x, first.context, first.dtype) for x in inputs]
-        return getattr(nd, _NAMED[ufunc])(*arrays)
+        return getattr(nd, _NAMED[ufunc])(*_arrays(inputs))
     left, right = inputs
-    if isinstance(left, kind):
-        return _BINARY[ufunc](left, right)
-    if ufunc in _SWAPPED:
-        return _BINARY[_SWAPPED[ufunc]](right, left)
-    if ufunc in _REFLECTED:
-        return getattr(right, _REFLECTED[ufunc])(left)
-    return _BINARY[ufunc](nd.array(left, right.context, right.dtype), right)
+    if isinstance(left, (np.ndarray, np.generic)) and left.ndim == 0:
+        left = left.item()
+    elif not isinstance(left, (nd.NDArray, int, float)):
+        left = nd.array(left, right.context, right.dtype)
+    return _BINARY[ufunc](left, right)
+
+
+def _arrays(values) -> list:
+    """All of them as NDArrays, on the device and of the dtype of the first that is one."""
+    from raymx import ndarray as nd
+
+    first = next(x for x in values if isinstance(x, nd.NDArray))
+    return [x if isinstance(x, nd.NDArray) else nd.array(x, first.context, first.dtype) for x in values]
 
 
 def array_function(self, function, types, arguments, options):
@@ -70,23 +69,28 @@ def _functions():
     from raymx import ndarray as nd
 
     def method(name):
-        return lambda x, *args, **options: getattr(x, name)(*args, **options)
+        def run(x, *args, **options):
+            if not isinstance(x, nd.NDArray):  # then the NDArray is somewhere among the options
+                raise _refusal(f"np.{name}")
+            return getattr(x, name)(*args, **options)
 
-    def transpose(x, axes=None):
-        return x.transpose(*(axes or ()))
+        return run
 
     return {
         np.sum: method("sum"), np.mean: method("mean"), np.max: method("max"), np.min: method("min"),
-        np.amax: method("max"), np.amin: method("min"), np.dot: method("dot"), np.copy: method("copy"),
-        np.reshape: method("reshape"), np.clip: method("clip"), np.transpose: transpose,
-        np.concatenate: lambda arrays, axis=0: nd.concatenate(arrays, axis),
-        np.zeros_like: nd.zeros_like, np.ones_like: nd.ones_like, np.shape: lambda x: x.shape,
-        np.ndim: lambda x: x.ndim, np.size: lambda x: x.size, np.array_equal: _array_equal,
+        np.amax: method("max"), np.amin: method("min"), np.copy: method("copy"), np.reshape: method("reshape"),
+        np.clip: method("clip"), np.zeros_like: nd.zeros_like, np.ones_like: nd.ones_like,
+        np.transpose: lambda x, axes=None: x.transpose(*(axes or ())),
+        np.dot: lambda a, b: nd.dot(*_arrays((a, b))),
+        np.concatenate: lambda arrays, axis=0: nd.concatenate(_arrays(arrays), axis),
+        np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size,
+        np.array_equal: _on_host(np.array_equal), np.allclose: _on_host(np.allclose),
     }  # fmt: skip
 
 
-def _array_equal(a, b) -> bool:
-    return np.array_equal(np.asarray(a), np.asarray(b))
+def _on_host(function):
+    """A question about two arrays that NumPy answers."""
+    return lambda a, b, **options: function(np.asarray(a), np.asarray(b), **options)
 
 
 def _refusal(name: str) -> TypeError:

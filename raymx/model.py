@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from raymx import io, metric, symbol, training
-from raymx import kvstore as kvs
 from raymx import ndarray as nd
 from raymx import optimizer as opt
 from raymx.context import Context, cpu, current_context
@@ -278,8 +277,7 @@ class FeedForward:
         main.set_params(self.arg_params, self.aux_params)
         store, in_store = training.create_kvstore(kvstore, len(self.ctx), self.arg_params)
         optimizer = self._make_optimizer(data, param_names, store, 1 if in_store else len(self.ctx))
-        merge = not isinstance(self.optimizer, opt.Optimizer) and not isinstance(kvstore, kvs.KVStore)
-        return groups, training.updating(main, optimizer, store, in_store, merge)
+        return groups, training.updating(main, optimizer, store, in_store, private=store is not kvstore)
 
     def _evaluate(self, groups: training.Groups, epoch: int, data, eval_metric, callbacks) -> None:
         data.reset()
@@ -363,8 +361,8 @@ class FeedForward:
             raise BindError("FeedForward: the model has no parameters yet; fit it, load it, or give arg_params.")
         _check_names("predict", [d[0] for d in data_shapes], self.symbol)
         arguments = self.symbol.list_arguments()
-        label_shapes = [d for d in label_shapes or () if d[0] in arguments and d[0] not in self.arg_params]
-        inputs = [(name, tuple(shape)) for name, shape in (*data_shapes, *label_shapes)]
+        label_shapes = list(label_shapes or ())
+        inputs = [(name, tuple(shape)) for name, shape in (*data_shapes, *label_shapes) if name in arguments]
         if self._predictor is None or self._predictor.inputs != inputs:
             others = {name for name, _ in inputs}.union(n for n in _labels(self.symbol) if n not in self.arg_params)
             names = [n for n in arguments if n not in others]

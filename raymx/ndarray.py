@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import math
 import operator as python_operator
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,9 @@ from raymx.errors import ContextError, DTypeError, MXNetError, ShapeError
 from raymx.ops.infer import infer_call
 from raymx.ops.op import Op, make
 from raymx.ops.params import DTYPES, Shape, as_dtype
+from raymx.ops.shapes import positive_axis
 
-_FLOAT32 = np.dtype("float32")
+_FLOAT32, _BOOL = DTYPES["float32"], DTYPES["bool"]
 _SCALARS = (int, float, bool, np.number, np.bool_)
 _new_id = runtime.engine.new_variable
 
@@ -180,7 +182,7 @@ class NDArray:
 
     def astype(self, dtype, copy: bool = True) -> NDArray:
         """A new array with the elements converted; itself if `copy` is False and the dtype is right already."""
-        dtype = _dtype(dtype)
+        dtype = checked_dtype(dtype)
         if not copy and dtype == self.dtype:
             return self
         target = empty(self.shape, self.context, dtype)
@@ -203,6 +205,8 @@ class NDArray:
         """Write `source`, of a shape that broadcasts, converted to this dtype, from any device."""
         if source._lane is self._lane:
             if source._id != self._id:
+                if source._var == self._var:
+                    source = source.copy()  # overlapping windows on one memory
                 self._lane.scatter(self._id, self._var, ..., source._id, source._var)
             return
         self._lane.arrive(self._id, self._var, source._lane.export([source._id], [source._vars])[0])
@@ -223,8 +227,9 @@ class NDArray:
         return self._view(new_shape, window.strides, 0)
 
     def broadcast_to(self, shape) -> NDArray:
-        """A copy with axes of size 1 stretched."""
-        return invoke(make("broadcast_to", shape=tuple(shape)), (self,))
+        """A copy with axes of size 1 stretched; a lower rank gets axes of size 1 in front."""
+        lead = (1,) * (len(shape) - self.ndim)
+        return invoke(make("broadcast_to", shape=tuple(shape)), (self.reshape(lead + self.shape) if lead else self,))
 
     def transpose(self, *axes) -> NDArray:
         """A copy with the axes in another order, by default reversed."""
@@ -252,14 +257,15 @@ class NDArray:
 
     def _resolve(self, key):
         strides = self._strides or indexing.contiguous_strides(self.shape, self.dtype.itemsize)
-        if isinstance(key, tuple):
-            key = tuple(_host_index(k) for k in key)
-        else:
-            key = _host_index(key)
-        return indexing.resolve(key, self.shape, strides, self.dtype)
+        keys = tuple(map(_host_index, key if isinstance(key, tuple) else (key,)))
+        return indexing.resolve(keys, self.shape, strides, self.dtype)
 
     def __getitem__(self, key) -> NDArray:
-        """A view for integers, slices, `...` and None; a copy for integer arrays and boolean masks. `x[:]` is x."""
+        """A view for integers, slices, `...` and None; a copy for integer arrays and boolean masks. `x[:]` is x.
+
+        An NDArray of numbers is an index, whatever its dtype, and comparisons give numbers: a mask must be of dtype
+        bool, `x[(x > 0).astype(bool)]`. Raises IndexError, also where nothing would be left.
+        """
         if key is Ellipsis or (isinstance(key, slice) and key == slice(None)):
             return self
         found = self._resolve(key)
@@ -271,7 +277,10 @@ class NDArray:
         return out
 
     def __setitem__(self, key, value) -> None:
-        """Write a number, an array of any device, or anything NumPy takes, broadcast to the region."""
+        """Write a number, an array of any device, or anything NumPy takes, broadcast to the region and converted.
+
+        Raises ShapeError, DTypeError for what is no array of numbers, ValueError if `writable` is False.
+        """
         self._refuse_read_only()
         if key is Ellipsis or (isinstance(key, slice) and key == slice(None)):
             self._assign(value)
@@ -281,23 +290,19 @@ class NDArray:
             self._view(found.shape, found.strides, found.offset)._assign(value)
             return
         source = value if isinstance(value, NDArray) else array(value, self.context, self.dtype)
-        source = source.as_in_context(self.context)
-        _fits(source.shape, found.shape, "assignment")
+        source = source.reshape(_fitted(source.shape, found.shape)).as_in_context(self.context)
+        source = source.copy() if source._var == self._var else source
         self._lane.scatter(self._id, self._var, found.index, source._id, source._var)
 
     def _assign(self, value) -> None:
         if isinstance(value, _SCALARS):
             self._lane.push((_set_value(value), self._ids, ()), (), self._vars)
         elif isinstance(value, NDArray):
-            _fits(value.shape, self.shape, "assignment")
-            value = value if value._lane is self._lane or value.shape == self.shape else value.broadcast_to(self.shape)
-            if self.context == value.context and value._var == self._var and value._id != self._id:
-                value = value.copy()  # overlapping windows on one memory
-            self._take(value)
+            shape = _fitted(value.shape, self.shape)
+            self._take(value if shape == value.shape else value.reshape(shape))
         else:
-            host = np.array(value, dtype=self.dtype)
-            _fits(host.shape, self.shape, "assignment")
-            self._lane.write(self._id, self._var, host)
+            host = _host(value, self.dtype, "assignment")
+            self._lane.write(self._id, self._var, host.reshape(_fitted(host.shape, self.shape)))
 
     def _sync_copyfrom(self, source) -> None:
         self._refuse_read_only()
@@ -351,7 +356,11 @@ class NDArray:
         return self.abs()
 
     def __matmul__(self, other) -> NDArray:
-        return self.dot(other)
+        """The matrix product; of arrays with more than two axes one for each index of the leading ones."""
+        other = _operand(self, other)
+        if not isinstance(other, NDArray):
+            return NotImplemented
+        return invoke(make("dot" if self.ndim < 3 and other.ndim < 3 else "batch_dot"), (self, other))
 
     __hash__ = object.__hash__
 
@@ -364,54 +373,84 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
 
     Raises ContextError, ShapeError, DTypeError where the call stands.
     """
-    expected = op.inputs() + op.aux()
-    if len(inputs) != len(expected):
-        raise MXNetError(f"{op.name} takes {len(expected)} arrays ({', '.join(expected)}), got {len(inputs)}.")
-    if inputs:
-        first = inputs[0]
-        lane, context = first._lane, first.context
-        for name, each in zip(expected, inputs, strict=True):
-            if each._lane is not lane:
-                raise _two_devices(op.name, expected[0], context, name, each.context)
-    else:
-        context = out.context if isinstance(out, NDArray) else context or current_context()
-        lane = context.lane
-    inferred = infer_call(op, tuple(x.shape for x in inputs), tuple(x.dtype for x in inputs)) if not _free(op) else None
+    if out.__class__ is NDArray:
+        known = _calls.get((op, out._id, *[x._id for x in inputs]))
+        if known is not None and out.writable:
+            out._lane.push(*known)
+            return out
+    names = op.inputs() + op.aux()
+    if len(inputs) != len(names):
+        raise MXNetError(f"{op.name} takes {len(names)} arrays ({', '.join(names)}), got {len(inputs)}.")
     given = [] if out is None else list(out) if isinstance(out, (list, tuple)) else [out]
-    if inferred is None:
-        inferred = tuple((x.shape, x.dtype) for x in given)
-    outputs, new = _destinations(op, inferred, given, lane, context)
-    reads = tuple(x._var for x in inputs)
+    lane, context = _place(op, names, inputs, given, context)
+    inferred = _infer(op, inputs, given)
+    asked = inputs
+    if given:
+        _check_destinations(op, inferred, given, lane, context)
+        inputs = _apart(op, names, inputs, given)
+    fresh = [NDArray(lane, context, shape, dtype) for shape, dtype in inferred[len(given):]]
+    outputs = given + fresh
     writes = tuple(x._var for x in outputs)
-    if op.aux():
-        writes += tuple(x._var for x in inputs[len(op.inputs()):])
+    for state in inputs[len(op.inputs()):]:
+        state._refuse_read_only()
+        writes += state._vars
     if op.random():
         writes += (lane.rng_var,)
-    if new:
-        for x in outputs:
-            if x._id in new:
-                lane.new_array(x._id, x.shape, x.dtype)
-    lane.push((op, tuple(x._id for x in outputs), tuple(x._id for x in inputs)), reads, writes, op.heavy)
+    task = (op, tuple(x._id for x in outputs), tuple(x._id for x in inputs))
+    if given:
+        for x in fresh:
+            lane.new_array(x._id, x.shape, x.dtype)
+    else:
+        task += (inferred,)
+    call = task, tuple(x._var for x in inputs), writes, op.heavy
+    if out.__class__ is NDArray and not fresh and all(x is y for x, y in zip(inputs, asked, strict=True)):
+        _remember((op, out._id, *[x._id for x in inputs]), call)
+    lane.push(*call)
     visible = outputs[: op.visible_outputs()]
     return visible[0] if len(visible) == 1 else visible
 
 
-def _free(op: Op) -> bool:
-    """Whether the operator has no say in its output's shape: it fills what it is given."""
-    return op.name == "_set_value"
+_calls: dict[tuple, tuple] = {}  # (op, id of out, ids of inputs) → what to push for it: ids never come again
+_CALLS_LIMIT = 4096
 
 
-def _destinations(op, inferred, given, lane, context):
-    outputs, new = [], set()
-    for position, (shape, dtype) in enumerate(inferred):
-        if position >= len(given):
-            fresh = NDArray(lane, context, shape, dtype)
-            new.add(fresh._id)
-            outputs.append(fresh)
-            continue
-        target = given[position]
-        if not isinstance(target, NDArray):
-            raise TypeError(f"{op.name}: out must be an NDArray, got {type(target).__name__}.")
+def _remember(key: tuple, call: tuple) -> None:
+    if len(_calls) >= _CALLS_LIMIT:
+        _calls.clear()
+    _calls[key] = call
+
+
+def _place(op: Op, names, inputs, given, context: Context | None):
+    """The lane on which an operator runs, and its context."""
+    for name, each in zip((*names, *("out" for _ in given)), (*inputs, *given), strict=True):
+        if not isinstance(each, NDArray):
+            raise TypeError(f"{op.name}: {name} must be an NDArray, got {type(each).__name__}; see mx.nd.array.")
+    if not inputs:
+        context = given[0].context if given else context or current_context()
+        return context.lane, context
+    first = inputs[0]
+    for name, each in zip(names, inputs, strict=True):
+        if each._lane is not first._lane:
+            raise _two_devices(op.name, names[0], first.context, name, each.context)
+    return first._lane, first.context
+
+
+def _infer(op: Op, inputs, given):
+    """The shape and dtype of each output. An operator without inputs may leave them to the arrays that it fills."""
+    found = tuple((x.shape, x.dtype) for x in given)
+    if op.name != "_set_value":
+        return infer_call(
+            op, tuple(x.shape for x in inputs), tuple(x.dtype for x in inputs), () if inputs else found
+        )
+    if not found:
+        raise MXNetError(f"{op.name}: out must be given.")
+    return found
+
+
+def _check_destinations(op: Op, inferred, given, lane, context) -> None:
+    if len(given) > op.visible_outputs():
+        raise MXNetError(f"{op.name}: out must be at most {op.visible_outputs()} arrays, got {len(given)}.")
+    for target, (shape, dtype) in zip(given, inferred, strict=False):
         target._refuse_read_only()
         if target._lane is not lane:
             raise _two_devices(op.name, "the inputs", context, "out", target.context)
@@ -419,8 +458,28 @@ def _destinations(op, inferred, given, lane, context):
             raise ShapeError(f"{op.name}: out must have shape {shape}, got {target.shape}.")
         if target.dtype != dtype:
             raise DTypeError(f"{op.name}: out must be {dtype}, got {target.dtype}.")
-        outputs.append(target)
-    return outputs, new
+
+
+def _apart(op: Op, names, inputs, given):
+    """`inputs`, but copies of those that `op` might overwrite in `given` before it has read them."""
+    written = {x._var for x in given}
+    if written.isdisjoint(x._var for x in inputs):
+        return inputs
+    uses = [x._var for x in inputs]
+    return tuple(
+        x if x._var not in written or name in op.aux() or (uses.count(x._var) == 1 and _may_lie(op, name, x, given))
+        else x.copy()
+        for name, x in zip(names, inputs, strict=True)
+    )  # fmt: skip
+
+
+def _may_lie(op: Op, name: str, x: NDArray, given) -> bool:
+    """Whether every destination that shares memory with input `x` is `x`, and `op` allows it to be."""
+    return all(
+        (name, output) in op.inplace and (x._offset, x._strides, x.shape) == (y._offset, y._strides, y.shape)
+        for output, y in zip(op.outputs(), given, strict=False)
+        if y._var == x._var
+    )
 
 
 def _two_devices(op: str, a: str, where, b: str, elsewhere) -> ContextError:
@@ -434,23 +493,25 @@ def _binary(equal: str, broadcast: str, scalar: str):
     scalar_ops: dict[Any, Op] = {}
 
     def method(self: NDArray, other) -> NDArray:
-        kind = other.__class__
-        if kind is NDArray and other.shape == self.shape and other.dtype == self.dtype and other._lane is self._lane:
-            ins, reads, op = (self._id, other._id), (self._var, other._var), _named(equal)
+        kind, lane = other.__class__, self._lane
+        if self.dtype is _BOOL:
+            pass  # operators that do not take it say so on the long way
         elif kind is float or kind is int:
             op = scalar_ops.get((kind, other)) or _scalar_op(scalar_ops, scalar, other)
-            ins, reads = self._ids, self._vars
-        else:
-            other = _operand(self, other)
-            if other is NotImplemented:
-                return NotImplemented
-            if not isinstance(other, NDArray):
-                return method(self, other)
-            return invoke(_named(equal if other.shape == self.shape else broadcast), (self, other))
-        lane = self._lane
-        out = NDArray(lane, self.context, self.shape, self.dtype)
-        lane.push((op, out._ids, ins, ((self.shape, self.dtype),)), reads, out._vars)
-        return out
+            out = NDArray(lane, self.context, self.shape, self.dtype)
+            lane.push((op, out._ids, self._ids, ((self.shape, self.dtype),)), self._vars, out._vars)
+            return out
+        elif kind is NDArray and other.shape == self.shape and other.dtype is self.dtype and other._lane is lane:
+            out = NDArray(lane, self.context, self.shape, self.dtype)
+            task = (_named(equal), out._ids, (self._id, other._id), ((self.shape, self.dtype),))
+            lane.push(task, (self._var, other._var), out._vars)
+            return out
+        other = _operand(self, other)
+        if other is NotImplemented:
+            return NotImplemented
+        if not isinstance(other, NDArray):
+            return invoke(_scalar_op(scalar_ops, scalar, other), (self,))
+        return invoke(_named(equal if other.shape == self.shape else broadcast), (self, other))
 
     return method
 
@@ -463,7 +524,7 @@ def _inplace(equal: str, broadcast: str, scalar: str):
         if not self.writable:
             self._refuse_read_only()
         kind = other.__class__
-        if kind is float or kind is int:
+        if (kind is float or kind is int) and self.dtype is not _BOOL:
             op = scalar_ops.get((kind, other)) or _scalar_op(scalar_ops, scalar, other)
             self._lane.push((op, self._ids, self._ids), self._vars, self._vars)
             return self
@@ -471,11 +532,14 @@ def _inplace(equal: str, broadcast: str, scalar: str):
         if other is NotImplemented:
             return NotImplemented
         if not isinstance(other, NDArray):
-            return method(self, other)
+            return invoke(_scalar_op(scalar_ops, scalar, other), (self,), out=self)
         _fits(other.shape, self.shape, f"{equal} in place")
-        if other._var == self._var and other._id != self._id:
-            other = other.copy()  # overlapping windows on one memory
-        invoke(_named(equal if other.shape == self.shape else broadcast), (self, other), out=self)
+        if other._lane is not self._lane or other.dtype is not self.dtype or self.dtype is _BOOL:
+            return invoke(_named(equal if other.shape == self.shape else broadcast), (self, other), out=self)
+        if other._var == self._var:
+            other = other.copy()
+        # the kernels stretch `other` by themselves
+        self._lane.push((_named(equal), self._ids, (self._id, other._id)), (self._var, other._var), self._vars)
         return self
 
     return method
@@ -511,7 +575,9 @@ def _scalar_op(cache: dict, name: str, value) -> Op:
     if len(cache) > _SCALAR_CACHE:
         cache.clear()
     value = value.item() if isinstance(value, (np.number, np.bool_)) else value
-    op = cache[value.__class__, value] = make(name, scalar=value)
+    op = make(name, scalar=value)
+    if value or value.__class__ is not float:  # 0.0 and -0.0 are one key
+        cache[value.__class__, value] = op
     return op
 
 
@@ -610,7 +676,7 @@ def _export(arrays: Sequence[NDArray]) -> list[Any]:
 def empty(shape, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
     """A new array with whatever its memory holds. `shape` may be an int. Raises ShapeError for a dimension below 1."""
     ctx = ctx or current_context()
-    shape, dtype = _shape(shape), _dtype(dtype)
+    shape, dtype = checked_shape(shape), checked_dtype(dtype)
     out = NDArray(ctx.lane, ctx, shape, dtype)
     out._lane.new_array(out._id, shape, dtype)
     return out
@@ -623,12 +689,12 @@ def full(shape, val, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
     return out
 
 
-def zeros(shape, ctx: Context | None = None, dtype=_FLOAT32, **_) -> NDArray:
+def zeros(shape, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
     """A new array of zeros."""
     return full(shape, 0, ctx, dtype)
 
 
-def ones(shape, ctx: Context | None = None, dtype=_FLOAT32, **_) -> NDArray:
+def ones(shape, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
     """A new array of ones."""
     return full(shape, 1, ctx, dtype)
 
@@ -644,20 +710,19 @@ def ones_like(data: NDArray) -> NDArray:
 
 
 def array(source_array, ctx: Context | None = None, dtype=None) -> NDArray:
-    """A new array from anything that NumPy takes, or from an NDArray. float32 whatever the source, unless `dtype` is
-    given or the source is an NDArray."""
+    """A new array from anything that NumPy takes, or from an NDArray; a number gives shape (1,).
+
+    float32 whatever the source, unless `dtype` is given or the source is an NDArray; numbers are converted as in C.
+    Raises DTypeError for what is no array of numbers, ShapeError for one without elements.
+    """
     ctx = ctx or current_context()
     if isinstance(source_array, NDArray):
         out = empty(source_array.shape, ctx, dtype or source_array.dtype)
         out._take(source_array)
         return out
-    dtype = _FLOAT32 if dtype is None else _dtype(dtype)
-    try:
-        host = np.array(source_array, dtype=dtype, order="C")
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"array: cannot make an array of {dtype} from {type(source_array).__name__}: {error}.") from None
-    host = host.reshape(1) if host.ndim == 0 else host
-    out = NDArray(ctx.lane, ctx, _shape(host.shape), dtype)
+    dtype = checked_dtype(dtype)
+    host = _host(source_array, dtype, "array")
+    out = NDArray(ctx.lane, ctx, checked_shape(host.shape), dtype)
     out._lane.put(out._id, host)
     return out
 
@@ -674,6 +739,13 @@ def concatenate(arrays: Sequence[NDArray], axis: int = 0, always_copy: bool = Tr
     if len(arrays) == 1 and not always_copy:
         return arrays[0]
     return invoke(make("Concat", num_args=len(arrays), dim=axis), tuple(arrays))
+
+
+def moveaxis(tensor: NDArray, source: int, destination: int) -> NDArray:
+    """A copy with the axis `source` at the place `destination` (past the end: last), the others in their order."""
+    moved, place = (positive_axis(axis, tensor.ndim) for axis in (source, min(destination, tensor.ndim - 1)))
+    axes = [a for a in range(tensor.ndim) if a != moved]
+    return tensor.transpose(*axes[:place], moved, *axes[place:])
 
 
 def onehot_encode(indices: NDArray, out: NDArray) -> NDArray:
@@ -723,7 +795,8 @@ def _unpickle(state: bytes, device_type: str, device_id: int, writable: bool) ->
     return out
 
 
-def _shape(shape) -> Shape:
+def checked_shape(shape) -> Shape:
+    """`shape`, which may be an int, as a tuple; raises ShapeError for what is no shape of an array."""
     shape = (shape,) if isinstance(shape, (int, np.integer)) else shape
     try:
         shape = tuple(python_operator.index(n) for n in shape)
@@ -734,7 +807,22 @@ def _shape(shape) -> Shape:
     return shape
 
 
-def _dtype(dtype) -> np.dtype:
+def _host(value, dtype: np.dtype, who: str) -> np.ndarray:
+    """A fresh NumPy array with the numbers of `value`, at least 1-d, converted as in C."""
+    try:
+        host = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ShapeError(f"{who}: {type(value).__name__} is no array: {error}.") from None
+    if host.dtype.kind not in "biuf":
+        raise DTypeError(f"{who}: expected numbers, got {type(value).__name__} with elements of type {host.dtype}.")
+    with np.errstate(all="ignore"):
+        return np.array(host, dtype, order="C", ndmin=1)
+
+
+def checked_dtype(dtype) -> np.dtype:
+    """`dtype` as one of those that arrays have, None as float32; raises DTypeError for any other."""
+    if dtype is None:
+        return _FLOAT32
     try:
         return as_dtype(dtype)
     except TypeError:
@@ -750,13 +838,26 @@ def _fits(shape: Shape, target: Shape, what: str) -> None:
         raise ShapeError(f"{what}: shape {shape} does not broadcast to {target}.")
 
 
+def _fitted(shape: Shape, target: Shape) -> Shape:
+    """The shape under which an array of `shape` is assigned to `target`: without axes of size 1 that are too many."""
+    if len(shape) > len(target):
+        if [n for n in shape if n != 1] == [n for n in target if n != 1]:
+            return target
+        excess = len(shape) - len(target)
+        shape = shape[excess:] if set(shape[:excess]) == {1} else shape
+    _fits(shape, target, "assignment")
+    return shape
+
+
 def _host_index(key):
-    return key.asnumpy().astype(np.intp if key.dtype != DTYPES["bool"] else bool) if isinstance(key, NDArray) else key
+    return key.asnumpy().astype(bool if key.dtype is _BOOL else np.intp) if isinstance(key, NDArray) else key
 
 
 def __getattr__(name: str):
     from raymx import opfunctions
 
+    if name == "_internal":  # MXNet's name for operators that begin with an underscore
+        return sys.modules[__name__]
     function = opfunctions.ndarray_function(name)
     if not hasattr(builtins, name):  # `min` and its like mean Python's in this file
         globals()[name] = function

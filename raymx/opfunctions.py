@@ -1,29 +1,53 @@
-"""`mx.nd.<operator>`: a function for every operator of the registry, made from its declaration."""
+"""`mx.nd.<operator>`: a function for every operator of the registry, made from its declaration.
+
+Beside them the functions of two operands (`mx.nd.add`, `maximum`, `equal`, …), of arrays and numbers in any mix.
+"""
 
 from __future__ import annotations
 
 import functools
+import operator
+
+import numpy as np
 
 import raymx.ops  # noqa: F401  (fills the registry)
 from raymx import opdoc
 from raymx.errors import MXNetError, did_you_mean
-from raymx.ndarray import NDArray, invoke
+from raymx.ndarray import NDArray, _binary, invoke
 from raymx.ops.op import REGISTRY, Op, make
+
+_larger = _binary("_maximum", "broadcast_maximum", "_maximum_scalar")
+_smaller = _binary("_minimum", "broadcast_minimum", "_minimum_scalar")
+_TWO_OPERANDS = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv,
+    "true_divide": operator.truediv, "modulo": operator.mod, "power": operator.pow, "equal": operator.eq,
+    "not_equal": operator.ne, "greater": operator.gt, "greater_equal": operator.ge, "lesser": operator.lt,
+    "lesser_equal": operator.le,
+    "maximum": lambda a, b: _larger(a, b) if isinstance(a, NDArray) else _larger(b, a),
+    "minimum": lambda a, b: _smaller(a, b) if isinstance(a, NDArray) else _smaller(b, a),
+}  # fmt: skip
 
 
 def names() -> list[str]:
-    """Every operator's name and alias."""
-    return sorted(REGISTRY)
+    """The names of all functions, aliases included."""
+    return sorted({*REGISTRY, *_TWO_OPERANDS})
 
 
 @functools.cache
 def ndarray_function(name: str):
-    """The imperative function of an operator. Raises AttributeError with the nearest known name."""
+    """The imperative function of that name. Raises AttributeError with the nearest known name."""
+    if name in _TWO_OPERANDS:
+        return _of_two_operands(name)
     if name.startswith("__") or name not in REGISTRY:
-        raise AttributeError(f"module 'raymx.ndarray' has no attribute {name!r}{did_you_mean(name, REGISTRY)}")
+        raise AttributeError(f"module 'raymx.ndarray' has no attribute {name!r}{did_you_mean(name, names())}")
     cls = REGISTRY[name]
+    plain = set() if cls.variadic else set(cls.declared)
 
     def function(*args, out=None, ctx=None, name=None, **options):
+        if out.__class__ is NDArray and options.keys() <= plain and all(a.__class__ is NDArray for a in args):
+            op = make(cls, **options)  # an optimizer's step: nothing to sort
+            if len(args) == len(op.inputs()) + len(op.aux()):
+                return invoke(op, args, out)
         arrays, out, params = _sort(cls, args, out, options)
         op = make(cls, **params)
         return invoke(op, _inputs(op, arrays, params, options), out, ctx)
@@ -34,13 +58,28 @@ def ndarray_function(name: str):
     return function
 
 
+def _of_two_operands(name: str):
+    compute = _TWO_OPERANDS[name]
+
+    def function(lhs, rhs):
+        if not isinstance(lhs, NDArray) and not isinstance(rhs, NDArray):
+            raise TypeError(f"{name}: expected an NDArray, got {type(lhs).__name__} and {type(rhs).__name__}.")
+        return compute(lhs, rhs)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"`{name}` of two arrays, stretched as in NumPy, or of an array and a number, in either order."
+    return function
+
+
 def _sort(cls: type[Op], args, out, options):
     """Positional arguments are arrays first, then parameters in their order; an array too many is `out`."""
     arrays = list(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) and cls.variadic else []
     rest = [] if arrays else list(args)
     while rest and (isinstance(rest[0], NDArray) or rest[0] is None):
         arrays.append(rest.pop(0))
+    _refuse_numpy(cls, rest[:1])
     params = {k: v for k, v in options.items() if k in cls.declared or not isinstance(v, NDArray)}
+    _refuse_numpy(cls, (v for k, v in params.items() if k not in cls.declared))
     declared = [p for p in cls.declared if p != cls.variadic]
     if len(rest) > len(declared):
         raise TypeError(f"{cls.name}: too many positional arguments; parameters are {', '.join(declared) or 'none'}.")
@@ -54,12 +93,18 @@ def _sort(cls: type[Op], args, out, options):
     return arrays, out, params
 
 
+def _refuse_numpy(cls: type[Op], values) -> None:
+    if any(isinstance(v, np.ndarray) for v in values):
+        raise TypeError(f"{cls.name}: inputs must be NDArrays, got a NumPy array; make one with mx.nd.array.")
+
+
 def _inputs(op: Op, arrays, params, options):
     wanted = op.inputs() + op.aux()
     named = {k: v for k, v in options.items() if k not in params}
     for name in named:
         if name not in wanted:
-            raise MXNetError(f"{op.name}: unknown input {name!r}{did_you_mean(name, wanted)} (inputs: {', '.join(wanted)}).")
+            known = f"{did_you_mean(name, wanted)} (inputs: {', '.join(wanted)})"
+            raise MXNetError(f"{op.name}: unknown input {name!r}{known}.")
     found = dict(zip(wanted, arrays, strict=False)) | named
     missing = [n for n in wanted if found.get(n) is None]
     if missing or len(arrays) > len(wanted):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from raymx import runtime
-from raymx.context import Context, current_context
-from raymx.ndarray import NDArray, invoke
+from raymx.context import Context
+from raymx.ndarray import NDArray, checked_dtype, checked_shape, invoke
 from raymx.ops.op import make
-from raymx.ops.params import as_dtype
 
 
 def seed(seed_state: int) -> None:
@@ -15,13 +14,14 @@ def seed(seed_state: int) -> None:
 
 
 def uniform(low=0.0, high=1.0, shape=None, ctx: Context | None = None, out: NDArray | None = None, dtype="float32"):
-    """Draw from [low, high): a new array of `shape` on `ctx`, or into `out`. Raises ShapeError without both."""
+    """Draw from [low, high): a new array of `shape` (by default (1,)) on `ctx`, or into `out`."""
     return _draw("_random_uniform", shape, ctx, out, dtype, low=low, high=high)
 
 
 def normal(loc=0.0, scale=1.0, shape=None, ctx: Context | None = None, out: NDArray | None = None, dtype="float32",
            **seed_era):  # fmt: skip
-    """Draw from a normal distribution of mean `loc` and standard deviation `scale` (`mean`, `stdvar` in old scripts)."""
+    """Draw from a normal distribution of mean `loc` and standard deviation `scale` (in old scripts `mean`, `stdvar`),
+    otherwise as `uniform`."""
     loc, scale = seed_era.pop("mean", loc), seed_era.pop("stdvar", scale)
     if seed_era:
         raise TypeError(f"random.normal: unknown arguments {', '.join(seed_era)}.")
@@ -31,6 +31,5 @@ def normal(loc=0.0, scale=1.0, shape=None, ctx: Context | None = None, out: NDAr
 def _draw(name, shape, ctx, out, dtype, **params):
     if out is not None:
         shape, dtype = out.shape if shape is None else shape, out.dtype
-    shape = (shape,) if isinstance(shape, int) else tuple(shape or (1,))
-    op = make(name, shape=shape, dtype=as_dtype(dtype), **params)
-    return invoke(op, (), out, ctx or current_context())
+    op = make(name, shape=checked_shape((1,) if shape is None else shape), dtype=checked_dtype(dtype), **params)
+    return invoke(op, (), out, ctx)

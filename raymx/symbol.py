@@ -15,6 +15,7 @@ import functools
 import math
 import numbers
 import operator
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -35,7 +36,8 @@ from raymx.ops.params import DTYPE_IDS, Shape, as_dtype, text
 
 # fmt: off
 __all__ = [
-    "Group", "Symbol", "Variable", "hypot", "load", "load_json", "maximum", "minimum", "pow", "power", "var",
+    "Group", "Symbol", "Variable", "arange", "hypot", "load", "load_json", "maximum", "minimum", "ones", "pow",
+    "power", "var", "zeros",
 ]
 # fmt: on
 
@@ -453,6 +455,22 @@ def Group(symbols) -> Symbol:
     return Symbol([head for symbol in symbols for head in symbol.heads])
 
 
+def zeros(shape, dtype=None, **kwargs) -> Symbol:
+    """Zeros of a shape (0 = a dimension that is inferred), float32 by default; `name` and `attr` as for operators."""
+    return _function("_zeros")(shape=shape, dtype=dtype or "float32", **kwargs)
+
+
+def ones(shape, dtype=None, **kwargs) -> Symbol:
+    """Ones of a shape, as `zeros`."""
+    return _function("_ones")(shape=shape, dtype=dtype or "float32", **kwargs)
+
+
+def arange(start, stop=None, step=1.0, repeat=1, dtype=None, **kwargs) -> Symbol:
+    """Numbers from `start` to below `stop` (from 0 to below `start` without it), each `repeat` times."""
+    given = {"start": start, "stop": stop, "step": step, "repeat": repeat}
+    return _function("_arange")(**given, dtype=dtype or "float32", **kwargs)
+
+
 def load(fname: str) -> Symbol:
     """The symbol that a JSON file of any MXNet holds; `fname` is a path or URL. Raises FormatError."""
     from raymx.storage import read_bytes
@@ -581,6 +599,8 @@ def _function(name: str) -> Callable[..., Symbol]:
 def __getattr__(name: str):
     if name in REGISTRY:
         return _function(name)
+    if name == "_internal":  # MXNet's name for operators that begin with an underscore
+        return sys.modules[__name__]
     raise AttributeError(f"raymx.symbol has no operator or function {name!r}{did_you_mean(name, __dir__())}.")
 
 

@@ -29,6 +29,13 @@ def clear() -> None:
         _events.clear()
 
 
+def after_fork() -> None:
+    """In a child process: the events, and perhaps a held lock, are the parent's."""
+    global _lock
+    _lock = threading.Lock()
+    clear()
+
+
 def chrome() -> list[dict]:
     """The recorded tasks as Chrome trace events; `ts` and `dur` are microseconds from the first task."""
     with _lock:

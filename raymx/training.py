@@ -11,6 +11,7 @@ from raymx.errors import MXNetError, ParameterError
 from raymx.executor_manager import DataParallelExecutorGroup, Snapshot, Stretch
 from raymx.metric import EvalMetric
 
+_JOINED = 1024 * 1024  # elements side by side up to which a store on devices handles them as one
 _SMALL_MODEL = 16 * 1024 * 1024  # elements of the largest array up to which `local` updates in the store
 
 
@@ -44,47 +45,75 @@ def create_kvstore(kvstore, num_device: int, arg_params: Mapping) -> tuple[kvs.K
 
 
 def updating(group: DataParallelExecutorGroup, optimizer: opt.Optimizer, store: kvs.KVStore | None, in_store: bool,
-             merge: bool) -> Callable[[], None]:  # fmt: skip
+             private: bool = True) -> Callable[[], None]:  # fmt: skip
     """A function that pushes one update of the group's parameters by their gradients.
 
     With `in_store` the store keeps the weights: gradients are pushed and weights pulled. Otherwise each device updates
-    its own by the gradients, which the store has summed if there is one; what has key i in the store then has index
-    i * devices + k for the optimizer on device k. `merge` allows to update parameters that lie side by side as one.
+    its own by the gradients, which the store has summed if there is one; parameter i then has index i * devices + k
+    for the optimizer on device k. In a store that is `private`, parameters that lie side by side have one key.
     """
-    merge = merge and opt.is_elementwise(optimizer) and (store is None or not store.on_devices)
-    stretches = group.stretches(_multipliers(optimizer) if merge else None)
+    stretches = group.stretches(_joining(store, private), _alike(optimizer))
     if store is not None:
-        for key, values, _ in stretches:
-            store.init(key, values[0])
+        for stretch in stretches:
+            store.init(stretch.key, stretch.values[0])
             if in_store:
-                store.pull(key, values, priority=-key)
+                store.pull(stretch.key, stretch.values, priority=-stretch.key)
         if in_store:
-            store.set_optimizer(optimizer)
+            _let_update(store, stretches, optimizer)
             return lambda: _update_in_store(stretches, store)
     updater = opt.get_updater(optimizer)
     return lambda: _update_on_devices(stretches, updater, len(group.execs), store)
 
 
+def _joining(store: kvs.KVStore | None, private: bool) -> Callable[[int], bool]:
+    """Whether so many elements side by side may be handled as one; large ones are better spread over devices."""
+    if store is None:
+        return lambda size: True
+    return lambda size: private and (size <= _JOINED or not store.on_devices)
+
+
+def _alike(optimizer: opt.Optimizer) -> Callable[[str], Any]:
+    """What must be equal for parameters that `optimizer` is to update as one: their multipliers, where the rule is
+    elementwise and the multipliers go by name."""
+    if not opt.is_elementwise(optimizer) or any(isinstance(n, int) for n in (*optimizer.lr_mult, *optimizer.wd_mult)):
+        return lambda name: name
+    decays = optimizer.wd != 0
+    return lambda name: (optimizer.lr_mult.get(name, 1.0), decays and optimizer.wd_mult.get(name, 1.0))
+
+
+def _let_update(store: kvs.KVStore, stretches: Sequence[Stretch], optimizer: opt.Optimizer) -> None:
+    """Make the store apply `optimizer` to what is pushed, part by part."""
+    if all(part.place is None for stretch in stretches for part in stretch.parts):
+        store.set_optimizer(optimizer)
+        return
+    updater = opt.get_updater(optimizer)
+    parts = {stretch.key: stretch.parts for stretch in stretches}
+
+    def update(key, merged, stored):
+        for number, values, _, place in parts[key]:
+            if place is None:
+                updater(number, merged, stored)
+            else:
+                shape = values[0].shape
+                updater(number, merged[place].reshape(shape), stored[place].reshape(shape))
+
+    store._set_updater(update)
+
+
 def _update_in_store(stretches: Sequence[Stretch], store: kvs.KVStore) -> None:
-    keys, values, grads = (list(column) for column in zip(*stretches, strict=True))
-    store.push(keys, grads)
-    store.pull(keys, values)
+    for key, values, grads, _ in stretches:
+        store.push(key, grads, priority=-key)
+        store.pull(key, values, priority=-key)
 
 
 def _update_on_devices(stretches: Sequence[Stretch], updater, devices: int, store: kvs.KVStore | None) -> None:
-    if store is not None:
-        keys, _, grads = (list(column) for column in zip(*stretches, strict=True))
-        store.push(keys, grads)
-        store.pull(keys, grads)
-    for key, values, grads in stretches:
-        for k, (weight, grad) in enumerate(zip(values, grads, strict=True)):
-            updater(key * devices + k, grad, weight)
-
-
-def _multipliers(optimizer: opt.Optimizer) -> Callable[[str], Any]:
-    """What decides whether two parameters can be updated as one: their multipliers."""
-    decays = optimizer.wd != 0
-    return lambda name: (optimizer.lr_mult.get(name, 1.0), decays and optimizer.wd_mult.get(name, 1.0))
+    for key, _, grads, parts in stretches:
+        if store is not None:
+            store.push(key, grads, priority=-key)
+            store.pull(key, grads, priority=-key)
+        for part in parts:
+            for k, (weight, grad) in enumerate(zip(part.values, part.grads, strict=True)):
+                updater(part.number * devices + k, grad, weight)
 
 
 # ---- executors ----

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 
+import raymx as mx
 from raymx import runtime
 from raymx.actors.host import DeviceHost
 from raymx.ops import backend
@@ -87,3 +88,16 @@ def in_this_process(seed: int = 0):
         for name in [n for n in runtime.engine.lanes if n not in before[1]]:
             release(held, chance)
             runtime.engine.lanes.pop(name).close()
+
+
+@contextlib.contextmanager
+def ordinary(number: int = 1):
+    """A context whose device is one of this process like `cpu(0)`, made with the switches that hold now."""
+    before = runtime._connect
+    runtime._connect = lambda kind, index: local.connect(f"{kind}({index})")
+    context = mx.cpu(number)
+    try:
+        yield context
+    finally:
+        runtime._connect = before
+        runtime.restart(context)

@@ -122,19 +122,33 @@ def test_groups_share_parameters_and_gradients():
 
 def test_stretches_join_what_is_alike():
     g = group(2)
-    assert [(s.key, s.values[0].shape) for s in g.stretches()] == [(0, (2, 3)), (1, (2,))]
-    (whole,) = g.stretches(lambda name: 1)
+    single = g.stretches(lambda size: False, lambda name: 1)
+    assert [(s.key, s.values[0].shape, len(s.parts)) for s in single] == [(0, (2, 3), 1), (1, (2,), 1)]
+    assert single[1].parts[0].values is g.param_arrays[1]
+    (whole,) = g.stretches(lambda size: True, lambda name: 1)
     assert (whole.key, len(whole.values), len(whole.grads)) == (0, 2, 2)
+    assert whole.parts == [(0, whole.values, whole.grads, None)]
     whole.values[1][:] = 7
     assert (g.param_arrays[0][1].asnumpy() == 7).all()
     assert (g.param_arrays[1][1].asnumpy() == 7).all()
-    assert len(g.stretches(lambda name: name)) == 2
+
+
+def test_parts_of_a_stretch_know_their_place():
+    g = group()
+    (whole,) = g.stretches(lambda size: True, lambda name: name)
+    assert [part.number for part in whole.parts] == [0, 1]
+    for part in whole.parts:
+        flat = whole.values[0].asnumpy()[part.place]
+        np.testing.assert_array_equal(flat, part.values[0].asnumpy().ravel())
 
 
 def test_what_the_symbol_does_not_have_is_left_out():
-    g = DataParallelExecutorGroup(NET, [mx.cpu()], None, [("data", (6, 3))], [("other_label", (6,))], NAMES)
-    g.load([DATA], [LABEL])
-    assert g.inputs == [("data", (6, 3))]
+    labels = [("other_label", (6,)), ("label", (6, 2))]
+    g = DataParallelExecutorGroup(LOSS, [mx.cpu()], None, [("data", (6, 3))], labels, NAMES)
+    g.load([DATA], [np.zeros(6), LABEL])
+    assert g.inputs == [("data", (6, 3)), ("label", (6, 2))]
+    np.testing.assert_array_equal(g.execs[0].arg_dict["label"].asnumpy(), LABEL)
+    g.load([DATA])  # labels may stay what they were
 
 
 @pytest.mark.parametrize(
@@ -144,6 +158,8 @@ def test_what_the_symbol_does_not_have_is_left_out():
          r"a batch gives 'data' with shape \(4, 3\), expected \(6, 3\); an iterator's batches must have the shapes"),
         (lambda: group(2).load([DATA[:4]], [LABEL]), ShapeError, r"'data' with shape \(4, 3\), expected \(6, 3\)"),
         (lambda: group(2).load([mx.nd.ones((6, 2))], [LABEL]), ShapeError, r"shape \(3, 2\), expected \(3, 3\)"),
+        (lambda: group().load([DATA, DATA], [LABEL]), ShapeError, "a batch has 2 arrays for data; an iterator's"),
+        (lambda: group().load([DATA], [LABEL, LABEL]), ShapeError, "a batch has 2 arrays for label; an iterator's"),
         (lambda: group().set_params({"fc_weight": mx.nd.ones((2, 3))}, {}), BindError,
          "no value for the parameter 'fc_bias'"),
         (lambda: group().set_params({"fc_weight": mx.nd.ones((2, 4))}, {}), BindError,

@@ -168,10 +168,28 @@ def test_refusals():
 @pytest.mark.parametrize(("wd", "alike"), [(0.0, True), (0.1, False)])
 def test_what_decays_differently_is_not_merged(wd, alike):
     optimizer = mx.optimizer.SGD(wd=wd, param_idx2name={0: "a_weight", 1: "a_bias"})
-    key = training._multipliers(optimizer)
+    key = training._alike(optimizer)
     assert (key("a_weight") == key("a_bias")) is alike
     optimizer.set_lr_mult({"a_bias": 2.0})
-    assert training._multipliers(optimizer)("a_weight") != training._multipliers(optimizer)("a_bias")
+    assert training._alike(optimizer)("a_weight") != training._alike(optimizer)("a_bias")
+    optimizer.set_lr_mult({1: 2.0})
+    assert training._alike(optimizer)("a_weight") != training._alike(optimizer)("a_bias"), "an index may mean any"
+
+
+def test_rules_that_are_not_elementwise_are_not_merged():
+    class Normed(mx.optimizer.SGD):
+        def update(self, index, weight, grad, state):
+            super().update(index, weight, grad / mx.nd.norm(grad), state)
+
+    assert training._alike(Normed())("a") != training._alike(Normed())("b")
+
+
+def test_what_goes_through_a_store_as_one():
+    assert training._joining(None, private=False)(10**9)
+    assert not training._joining(mx.kv.create("local"), private=False)(10), "a user's store has a key per parameter"
+    assert training._joining(mx.kv.create("local"), private=True)(10**9)
+    device = training._joining(mx.kv.create("device"), private=True)
+    assert (device(10**6), device(10**9)) == (True, False)
 
 
 def test_updates_of_several_devices_are_summed_and_equal():
@@ -181,7 +199,7 @@ def test_updates_of_several_devices_are_summed_and_equal():
     group = groups.find([("data", (4, 3))], [], None, True)
     group.set_params({"fc_weight": mx.nd.ones((2, 3))}, {})
     store = mx.kv.create("local_allreduce_cpu")
-    update = training.updating(group, mx.optimizer.SGD(learning_rate=0.5), store, False, merge=True)
+    update = training.updating(group, mx.optimizer.SGD(learning_rate=0.5), store, False)
     group.load([np.ones((4, 3), "float32")])
     group.forward(is_train=True)
     group.backward()

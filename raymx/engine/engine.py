@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from raymx import config
 from raymx.engine.recorder import Flusher, Lane, Transport, again
@@ -12,13 +13,16 @@ from raymx.engine.segment import Failure
 from raymx.errors import MXNetError, TaskError
 
 
-class Engine:
+L = TypeVar("L", bound=Lane)
+
+
+class Engine(Generic[L]):
     """Variables are integers. Each device has one lane; program order holds within it, and across lanes through the
     values that one exports and another awaits: together, results equal those of running every push one by one."""
 
-    def __init__(self, lane_type: type[Lane]):
+    def __init__(self, lane_type: type[L]):
         self._lane_type = lane_type
-        self.lanes: dict[str, Lane] = {}
+        self.lanes: dict[str, L] = {}
         self.new_variable: Callable[[], int] = itertools.count(1).__next__
         self._begin()
 
@@ -26,7 +30,7 @@ class Engine:
         self._flusher = Flusher(lambda: list(self.lanes.values()), config.get("flush_ms") / 1e3)
         self._lock = threading.RLock()
 
-    def lane(self, name: str, connect: Callable[[], Transport], begin: Callable[[Lane], None] | None = None) -> Lane:
+    def lane(self, name: str, connect: Callable[[], Transport], begin: Callable[[L], None] | None = None) -> L:
         """The lane of a device. The first call for a name connects it, and `begin(lane)` pushes what comes before
         everything else."""
         lane = self.lanes.get(name)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from raymx import config, trace
 from raymx.engine.interrupt import uninterrupted
@@ -86,7 +86,7 @@ class Lane:
     def __init__(self, name: str, transport: Transport, engine):
         self.name = name
         self.failed: dict[_Place, Any] = {}  # the last failures: where → the user's line
-        self._unraised: dict[_Place, Failure] = {}  # the first ones that nobody has been told of
+        self._unraised: dict[_Place, tuple[Failure, Any]] = {}  # the first ones that nobody has been told of, likewise
         self._transport, self._engine = transport, engine
         self._lock = threading.RLock()
         self._open: list[tuple] = []  # (task, reads, writes, source), recorded and not yet in a segment
@@ -106,8 +106,8 @@ class Lane:
 
     def push(self, task, reads=(), writes=(), urgent: bool = False, nbytes: int = 0) -> None:
         """Record an opaque task that reads and writes these variables. `urgent` work is sent as soon as the device
-        has nothing else; `nbytes` is host memory that the task carries. Raises DeviceLostError if the device is known to
-        be gone."""
+        has nothing else; `nbytes` is host memory that the task carries. Raises DeviceLostError if the device is known
+        to be gone."""
         with self._lock:
             batch = self._open
             batch.append((task, reads, writes, caller()))
@@ -196,20 +196,20 @@ class Lane:
         """Raise the first failure that was not raised yet, once; the loss of the device is one."""
         with self._lock:
             if self._unraised:
-                error = self._error(next(iter(self._unraised.values())))
+                failure, source = next(iter(self._unraised.values()))
                 self._unraised.clear()
-                raise error
+                raise _error(failure, source)
             if self._loss_untold:
                 raise self._told()
 
     def explain(self, failure: Failure) -> MXNetError:
-        """The error for a failure of one of this lane's tasks, with the line of the user's code; it counts as raised."""
+        """The error for a failure of one of this lane's tasks, with the user's line; it counts as raised."""
         with self._lock:
             with self.noting_loss(), contextlib.suppress(DeviceTimeoutError):
                 while self._inflight and self._inflight[0].number <= failure.message:
                     self._finish(self._inflight[0])
             self._unraised.pop(_place(failure), None)
-            return self._error(failure)
+            return _error(failure, self.failed.get(_place(failure)))
 
     @contextlib.contextmanager
     def noting_loss(self):
@@ -356,18 +356,12 @@ class Lane:
         if len(self.failed) > FAILURES_KEPT:
             del self.failed[next(iter(self.failed))]
         if len(self._unraised) < FAILURES_KEPT:
-            self._unraised[_place(failure)] = failure
-
-    def _error(self, failure: Failure) -> MXNetError:
-        source = self.failed.get(_place(failure))
-        error = TaskError(failure.text + (f" (pushed at {line_of(source)})." if source else "."))
-        error.__cause__ = failure.cause
-        return error
+            self._unraised[_place(failure)] = failure, source
 
     def _timeout(self, limit: float) -> DeviceTimeoutError:
         return DeviceTimeoutError(
-            f"{self.name} has not answered within {limit:g} s; raise the switch timeout_s (RAYMX_TIMEOUT_S) if its work "
-            "takes longer."
+            f"{self.name} has not answered within {limit:g} s; raise the switch timeout_s (RAYMX_TIMEOUT_S) if its "
+            "work takes longer."
         )
 
     def _refuse_lost(self) -> None:
@@ -377,11 +371,12 @@ class Lane:
 
     def _told(self) -> MXNetError:
         """The error for the loss of the device, of which the user is being told."""
+        assert self._lost is not None
         self._loss_untold = False
         return again(self._lost)
 
     def _lose(self, error: MXNetError) -> None:
-        self._lost = self._lost or error
+        self._lost = self._lost or again(error)
         self._inflight.clear()
         self._drop()
 
@@ -397,10 +392,19 @@ def _place(failure: Failure) -> _Place:
     return failure.message, failure.position
 
 
-def again(error: MXNetError) -> MXNetError:
-    """The same error as a new object: raising one object twice would keep what each caller held alive."""
+def _error(failure: Failure, source) -> TaskError:
+    error = TaskError(failure.text + (f" (pushed at {line_of(source)})." if source else "."))
+    error.__cause__ = failure.cause
+    return error
+
+
+E = TypeVar("E", bound=MXNetError)
+
+
+def again(error: E) -> E:
+    """The same error as a new object: tracebacks of one that is kept would keep alive what every caller held."""
     copy = type(error)(*error.args)
-    copy.__cause__ = error.__cause__
+    copy.__cause__ = error.__cause__ and error.__cause__.with_traceback(None)
     return copy
 
 
@@ -439,4 +443,5 @@ class Flusher:
             self._flush()
 
     def _flush(self) -> bool:
-        return any([lane.flush_if_idle() for lane in self._lanes()])
+        left = [lane.flush_if_idle() for lane in self._lanes()]
+        return any(left)

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import sys
 import threading
 from typing import Any
 
 from raymx import config, trace
 from raymx.engine.engine import Engine
-from raymx.errors import DeviceError, DeviceLostError, MXNetError
+from raymx.engine.segment import lost
+from raymx.errors import DeviceLostError, MXNetError
 from raymx.runtime import local
 from raymx.runtime.lane import DeviceLane
 
-_lock = threading.RLock()
-_uses_cluster = False
-
+_HERE = "cpu(0)"  # the device in this process
 
 engine = Engine(DeviceLane)
+_lock = threading.RLock()
+_uses_cluster = False
 _seed = 0
 
 
 def lane(kind: str, index: int) -> DeviceLane:
     """The lane of a device, connected at its first use. Raises ContextError, DeviceStartError."""
-    name = f"{kind}({index})"
-    known = engine.lanes.get(name)
-    if known is None:
-        known = engine.lane(name, lambda: _connect(kind, index))
-        known.seed(_seed)
-    return known
+    name = _name(kind, index)
+    return engine.lanes.get(name) or engine.lane(name, lambda: _connect(kind, index), lambda new: new.seed(_seed))
+
+
+def _name(kind: str, index: int) -> str:
+    return f"{'gpu' if kind == 'gpu' else 'cpu'}({index})"
 
 
 def seed(number: int) -> None:
@@ -40,13 +43,25 @@ def seed(number: int) -> None:
 
 
 def _connect(kind: str, index: int):
+    if _name(kind, index) == _HERE:
+        return local.connect(_HERE)
+    with _cluster() as cluster:
+        return cluster.connect(kind, index)
+
+
+@contextlib.contextmanager
+def _cluster():
+    """The module that knows Ray; inside, Ray may be joined. Both end with the interpreter, and we have to be first."""
     global _uses_cluster
-    if kind == "cpu" and index == 0:
-        return local.connect("cpu(0)")
     from raymx.runtime import cluster
 
-    _uses_cluster = True
-    return cluster.connect(kind, index)
+    try:
+        yield cluster
+    finally:
+        if not _uses_cluster:
+            _uses_cluster = True
+            atexit.unregister(shutdown)
+            atexit.register(shutdown)
 
 
 def init(address: str | None = None, virtual_gpus: int | None = None, **ray_options) -> None:
@@ -55,30 +70,29 @@ def init(address: str | None = None, virtual_gpus: int | None = None, **ray_opti
     `address` is Ray's (`"auto"`, `"local"`, `"ray://…"`); `virtual_gpus` emulates that many GPUs with CPU actors;
     everything else goes to `ray.init`.
     """
-    global _uses_cluster
-    from raymx.runtime import cluster
-
     if virtual_gpus is not None:
         config.set(virtual_gpus=virtual_gpus)
-    _uses_cluster = True
-    cluster.join(address, **ray_options)
+    with _cluster() as cluster:
+        cluster.join(address, **ray_options)
 
 
 def num_gpus() -> int:
     """How many GPUs `mx.gpu(i)` can name: the cluster's, or the virtual ones. Joins the cluster if need be."""
-    global _uses_cluster
     if config.get("virtual_gpus"):
         return config.get("virtual_gpus")
-    from raymx.runtime import cluster
+    with _cluster() as cluster:
+        return cluster.num_gpus()
 
-    _uses_cluster = True
-    return cluster.num_gpus()
+
+def describe(context) -> dict[str, Any]:
+    """What a device says of itself: its process id `pid`, how many `arrays` and `programs` it holds, how many
+    `messages` it has not answered; of an actor also its `node` and `niceness`. Raises DeviceLostError."""
+    return context.lane.transport.describe()
 
 
 def device_pid(context) -> int:
     """The process that runs a device."""
-    transport: Any = lane(context.device_type, context.device_id).transport
-    return transport.about["pid"] if hasattr(transport, "about") else os.getpid()
+    return describe(context)["pid"]
 
 
 def wait_all() -> None:
@@ -86,41 +100,59 @@ def wait_all() -> None:
     engine.wait_all()
 
 
-def shutdown() -> None:
-    """End the device actors and leave Ray (which ends if raymx started it). Arrays on actors are gone; those of `cpu(0)`
-    stay. Work that was pushed and not waited for may be lost."""
-    global _uses_cluster
+def restart(context) -> None:
+    """End a device, lost or not; the next array on `context` starts it anew, with the switches that hold then. Its
+    arrays are gone."""
+    name = _name(context.device_type, context.device_id)
     with _lock:
-        if trace.active():
-            _write_trace()
-        actors = [name for name in engine.lanes if name != "cpu(0)"]
-        for name in actors:
+        if name in engine.lanes:
             engine.lanes.pop(name).close()
-        if _uses_cluster:
-            from raymx.runtime import cluster
 
-            cluster.leave()
-            _uses_cluster = False
+
+def shutdown() -> None:
+    """End the device actors and leave Ray (which ends if raymx started it). Arrays on actors are gone; those of
+    `cpu(0)` stay. Work that was pushed and not waited for may be lost."""
+    with _lock:
+        try:
+            if trace.active():
+                _write_trace()
+        finally:
+            _leave()
 
 
 def _write_trace() -> None:
     for each in list(engine.lanes.values()):
-        try:
+        with contextlib.suppress(MXNetError):  # a lost device has no more events
             each.wait()
-        except DeviceError:
-            pass  # a lost device has no more events
     trace.write()
+
+
+def _leave() -> None:
+    global _uses_cluster
+    for name in [name for name in engine.lanes if name != _HERE]:
+        engine.lanes.pop(name).close()
+    if _HERE in engine.lanes:
+        transport: Any = engine.lanes[_HERE].transport
+        transport.give_up(lost("raymx was shut down before the value was copied"))
+    if _uses_cluster:
+        from raymx.runtime import cluster
+
+        cluster.leave()
+        _uses_cluster = False
 
 
 def _after_fork() -> None:
     """Threads and connections do not survive a fork: the child starts afresh, and old arrays say so."""
-    global engine
-    for each in engine.lanes.values():
-        each.abandon(MXNetError("this array belongs to the parent process; create arrays after the fork."))
-    engine = Engine(DeviceLane)
+    global _lock, _uses_cluster
+    _lock, _uses_cluster = threading.RLock(), False
+    trace.after_fork()
+    engine.after_fork(MXNetError("this array belongs to the parent process; create arrays after the fork."))
+    if "raymx.runtime.cluster" in sys.modules:
+        sys.modules["raymx.runtime.cluster"].after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(shutdown)
 
-__all__ = ["DeviceLostError", "device_pid", "engine", "init", "lane", "num_gpus", "seed", "shutdown", "wait_all"]
+__all__ = ["DeviceLostError", "describe", "device_pid", "engine", "init", "lane", "num_gpus", "restart", "seed",
+           "shutdown", "wait_all"]  # fmt: skip

@@ -15,19 +15,26 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raymx import config
 from raymx.actors.device import WRITE
 from raymx.actors.remote import start_device
-from raymx.actors.transfer import pack
+from raymx.actors.transfer import Remote, pack
+from raymx.engine.recorder import again
 from raymx.engine.segment import Failure, Report, Segment
-from raymx.errors import ContextError, DeviceError, DeviceLostError, DeviceStartError
-from raymx.runtime.local import Promise
+from raymx.errors import ContextError, DeviceError, DeviceLostError, DeviceStartError, DeviceTimeoutError
+from raymx.runtime.local import Promise, stopped
 
 SOON_S = 0.0003  # less than a Ray call costs
 _started_ray = False  # whether this process started Ray, and so ends it
+_orphaned = False  # whether this process was forked from one that uses Ray
 
 
 def join(address: str | None = None, **options) -> None:
-    """Join the Ray cluster at `address`, or the one that the switch, RAY_ADDRESS or a running job names, or start one on
-    this machine. Does nothing where Ray is running in this process already."""
+    """Join the Ray cluster at `address`, or the one that the switch, RAY_ADDRESS or a running job names, or start one
+    on this machine. Does nothing where Ray is running in this process already."""
     global _started_ray
+    if _orphaned:
+        raise DeviceError(
+            "device actors cannot be used in a process that was forked from one that uses Ray; start it afresh "
+            "instead, as multiprocessing.get_context('spawn') does."
+        )
     if ray.is_initialized():
         return
     address = address or config.get("address") or None
@@ -52,6 +59,13 @@ def leave() -> None:
     if _started_ray and ray.is_initialized():
         ray.shutdown()
     _started_ray = False
+
+
+def after_fork() -> None:
+    """In a child process: the connection to Ray belongs to the parent."""
+    global _started_ray, _orphaned
+    _started_ray, _orphaned = False, ray.is_initialized()
+    _live.clear()
 
 
 _gpus: list[tuple[str, int]] = []  # (node id, index on the node) of every GPU seen; numbers never change
@@ -111,16 +125,20 @@ class RayTicket:
     __slots__ = ("transport", "ref", "exports")
 
     def __init__(self, transport: RayTransport, ref, exports: Sequence):
-        self.transport, self.ref, self.exports = transport, ref, exports
+        self.transport, self.ref = transport, ref
+        self.exports = [Remote(transport.name, each) for each in exports]
 
     def done(self) -> bool:
-        return bool(ray.wait([self.ref], timeout=0)[0])
+        return self.transport.is_here(self.ref)
 
     def wait(self, timeout_s: float) -> bool:
         return self.transport.wait_for(self.ref, timeout_s)
 
     def report(self) -> Report:
         return self.transport.get(self.ref)
+
+
+_live: dict[str, RayTransport] = {}  # every device actor of this process that is not known to be gone
 
 
 class RayTransport:
@@ -130,14 +148,16 @@ class RayTransport:
 
     def __init__(self, name: str, actor):
         self.name, self.actor = name, actor
-        self.about: dict[str, Any] = {}  # pid, node and niceness, once started
+        self.about: dict[str, Any] = {}  # what the actor said of itself when it started
         self._lost: DeviceLostError | None = None
+        self._closed = False
+        self._pulse = Pulse(self)
         self._run = {n: actor.run.options(num_returns=1 + n) for n in range(2)}
 
     def wait_until_started(self, timeout_s: float) -> None:
         """Wait for the actor's first answer. Raises DeviceStartError."""
         try:
-            self.about = ray.get(self._control("describe"), timeout=timeout_s)
+            self.about = ray.get(self.ask(), timeout=timeout_s)
         except GetTimeoutError:
             ray.kill(self.actor)
             free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU", "memory")}
@@ -146,53 +166,76 @@ class RayTransport:
                 "node, or raise the switch start_timeout_s (RAYMX_START_TIMEOUT_S)."
             ) from None
         except RayError as error:
-            raise DeviceStartError(f"{self.name} could not start: {error}") from error
+            raise DeviceStartError(f"{self.name} could not start: {_words(error)}") from error
         watch = self.actor.watch.options(concurrency_group="watch").remote()
         watch.future().add_done_callback(lambda f: self._gone(f.exception()))
+        _live[self.name] = self
 
     def send(self, number: int, segments: Sequence[Segment], exports: int) -> RayTicket:
-        if self._lost is not None:
-            raise self._lost
-        data, buffers, refs = pack([self._promised(s) for s in segments])
-        run = self._run.get(exports) or self.actor.run.options(num_returns=1 + exports)
-        answer = run.remote(number, data, buffers, refs, exports)
+        self._refuse_lost()
+        try:
+            data, buffers, refs = pack([self._promised(s) for s in segments])
+            run = self._run.get(exports) or self.actor.run.options(num_returns=1 + exports)
+            answer = run.remote(number, data, buffers, refs, exports)
+        except Exception as error:
+            raise DeviceError(f"{self.name} was lost: its work could not be sent ({_words(error)}).") from error
         return RayTicket(self, answer[0], answer[1:]) if exports else RayTicket(self, answer, ())
 
-    def fetch(self, handle, timeout_s: float) -> Any:
-        if not self.wait_for(handle, timeout_s):
+    def fetch(self, handle: Remote, timeout_s: float) -> Any:
+        if not self.wait_for(handle.ref, timeout_s):
             raise TimeoutError
-        return self.get(handle)
+        return self.get(handle.ref)
+
+    def is_here(self, ref) -> bool:
+        """Whether a ref's value has come, or never will."""
+        return self._unreachable() or bool(ray.wait([ref], timeout=0)[0])
+
+    def wait_for(self, ref, timeout_s: float) -> bool:
+        """Wait for a ref, at most so long; whether it is there. Raises DeviceLostError when the device is gone or two
+        signs of life in a row do not come. Meanwhile the other devices are asked, too: the value may wait for one."""
+        deadline = time.monotonic() + timeout_s
+        beat_s = config.get("heartbeat_s")
+        while not self._unreachable():
+            if ray.wait([ref], timeout=min(beat_s, max(0.0, deadline - time.monotonic())))[0]:
+                return True
+            self._refuse_lost()
+            if time.monotonic() >= deadline:
+                return False
+            for transport in list(_live.values()):
+                transport._pulse.check(beat_s)
+            self._refuse_lost()
+        raise self._gone(None)
 
     def get(self, ref) -> Any:
         """The value of a ref that is there. Raises DeviceLostError, DeviceError."""
+        if self._unreachable():
+            raise self._gone(None)
         try:
             return ray.get(ref)
         except RayActorError as error:
             raise self._gone(error) from error
         except RayError as error:
-            raise DeviceError(f"{self.name}: {error}") from error
+            raise stopped(self.name, _cause(error)) from error
 
-    def wait_for(self, ref, timeout_s: float) -> bool:
-        """Wait for a ref, at most so long; whether it is there. Raises DeviceLostError when the device is gone or two
-        signs of life in a row do not come."""
-        deadline = time.monotonic() + timeout_s
-        beat_s = config.get("heartbeat_s")
-        sign, missed = None, 0
-        while True:
-            if ray.wait([ref], timeout=min(beat_s, max(0.0, deadline - time.monotonic())))[0]:
-                return True
-            if self._lost is not None:
-                raise self._lost
-            if time.monotonic() >= deadline:
-                return False
-            if sign is None or ray.wait([sign], timeout=0)[0]:
-                sign, missed = self._control("describe"), 0
-                continue
-            missed += 1
-            if missed >= 2:
-                raise self._gone(None)
+    def describe(self) -> dict[str, Any]:
+        """What the actor says of itself: process id, node, niceness, and what it holds."""
+        ref = self.ask()
+        if not self.wait_for(ref, config.get("timeout_s") or float("inf")):
+            raise DeviceTimeoutError(f"{self.name} has not answered within the switch timeout_s.")
+        return self.get(ref)
+
+    def ask(self):
+        """The ref of a sign of life."""
+        return self._control("describe")
+
+    def silent(self) -> None:
+        """The actor does not answer: end it, so that whoever waits for its values is told."""
+        self._gone(None)
+        ray.kill(self.actor)
 
     def close(self) -> None:
+        self._closed = True
+        _live.pop(self.name, None)
         self._lost = self._lost or DeviceLostError(f"{self.name} was shut down; its arrays are gone.")
         if ray.is_initialized():
             ray.kill(self.actor)
@@ -209,16 +252,66 @@ class RayTransport:
         if value is not None and not isinstance(value, Failure):
             return segment._replace(tasks=[(WRITE, segment.tasks[0][1], value)], awaits=None)
         token = next(self._tokens)
-        segment.awaits.subscribe(lambda value: self._control("deliver", token, value))
+        segment.awaits.subscribe(lambda value: self._deliver(token, value))
         return segment._replace(awaits=token)
 
+    def _deliver(self, token: int, value) -> None:
+        if self._lost is None and not self._unreachable():
+            self._control("deliver", token, value)
+
+    def _unreachable(self) -> bool:
+        """Whether Ray must not be asked: it would start anew, knowing nothing of this actor."""
+        return self._closed or not ray.is_initialized()
+
+    def _refuse_lost(self) -> None:
+        if self._lost is not None or self._unreachable():
+            raise self._gone(None)
+
     def _gone(self, error: BaseException | None) -> DeviceLostError:
+        _live.pop(self.name, None)
         if self._lost is None:
-            why = f"its process ended ({type(error).__name__})" if error else "it does not answer"
+            if not ray.is_initialized():
+                why = "Ray was shut down"
+            else:
+                why = f"its process ended ({type(error).__name__})" if error else "it does not answer"
             self._lost = DeviceLostError(
                 f"{self.name} was lost: {why}; it was process {self.about.get('pid', '?')} on node "
-                f"{str(self.about.get('node', '?'))[:8]}. Its arrays are gone; load a checkpoint and go on with another "
-                "device, or call raymx.shutdown() to start afresh."
+                f"{str(self.about.get('node', '?'))[:8]}. Its arrays are gone; load a checkpoint and go on with "
+                "another device, or start it anew with raymx.runtime.restart(context)."
             )
             self._lost.__cause__ = error
-        return self._lost
+        return again(self._lost)
+
+
+class Pulse:
+    """Signs of life of one actor. Any thread that waits for a device checks all of them at each beat."""
+
+    def __init__(self, transport: RayTransport):
+        self._transport = transport
+        self._sign: Any = None  # the ref of the last question's answer
+        self._missed = 0  # beats since it was asked
+        self._checked = 0.0
+
+    def check(self, beat_s: float) -> None:
+        """See whether the last question was answered, and ask the next one; two beats without an answer mean lost."""
+        now = time.monotonic()
+        if now - self._checked < beat_s / 2:
+            return  # another thread has just been here
+        self._checked = now
+        if self._sign is None or ray.wait([self._sign], timeout=0)[0]:
+            self._sign, self._missed = self._transport.ask(), 0
+            return
+        self._missed += 1
+        if self._missed >= 2:
+            self._transport.silent()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong in the other process, if Ray's error says so."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error
+
+
+def _words(error: BaseException) -> str:
+    cause = _cause(error)
+    return f"{type(cause).__name__}: {cause}"

@@ -6,6 +6,7 @@ The methods record and return at once. `array` is an id, `variable` the tag of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from raymx.actors import device
@@ -53,7 +54,7 @@ class DeviceLane(Lane):
 
     def export(self, arrays: Sequence[int], variables: Sequence[tuple[int]]) -> Sequence[Any]:
         """Handles of the values that the arrays have now."""
-        return self.push_exports([lambda slot, a=a: (device.EXPORT, a, slot) for a in arrays], variables)
+        return self.push_exports([partial(_export, a) for a in arrays], variables)
 
     def sync(self, array: int, variables: tuple[int]) -> Any:
         """A handle whose value is None, or the failure that the array holds, once earlier tasks are done."""
@@ -83,5 +84,14 @@ class DeviceLane(Lane):
         """Start the device's random stream anew."""
         self.push((device.SEED, number), (), (self.rng_var,))
 
+    # ---- what the recorder asks ----
+
     def free_task(self, ids) -> tuple:
         return (device.FREE, *ids)
+
+    def describe(self, task) -> str:
+        return f"{device.describe(task)} {task[1:]!r}" if task[0].__class__ is int else repr(task)
+
+
+def _export(array: int, slot: int) -> tuple:
+    return device.EXPORT, array, slot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -10,53 +11,59 @@ from typing import Any
 import numpy as np
 
 from raymx import config, trace
+from raymx.actors import transfer
 from raymx.actors.device import DeviceRunner
 from raymx.actors.host import DeviceHost
-from raymx.engine.segment import EMPTY, Report, Segment
+from raymx.engine.recorder import again
+from raymx.engine.segment import EMPTY, Failure, Report, Segment, lost
+from raymx.errors import DeviceError, DeviceTimeoutError
 from raymx.ops import backend
 
 
 class Promise:
     """One exported value of a message that runs in this process."""
 
-    __slots__ = ("answer", "slot")
+    __slots__ = ("device", "answer", "slot")
 
-    def __init__(self, answer: Future, slot: int):
-        self.answer, self.slot = answer, slot
+    def __init__(self, device: str, answer: Future, slot: int):
+        self.device, self.answer, self.slot = device, answer, slot
 
     def value(self, timeout_s: float) -> Any:
-        """The value if it comes in time, else None."""
+        """The value or Failure if it comes in time, else None."""
         try:
-            return self.answer.result(timeout_s)[1][self.slot]
+            error = self.answer.exception(timeout_s)
         except FutureTimeout:
             return None
+        if error is not None:
+            return lost(f"{self.device} ended before its value was copied ({_words(error)})")
+        return self.answer.result()[1][self.slot]
 
     def subscribe(self, callback: Callable[[Any], None]) -> None:
-        """Call `callback(value)` when the value is here."""
-        self.answer.add_done_callback(lambda answer: callback(answer.result()[1][self.slot]))
+        """Call `callback(value or Failure)` when the value is here, or never will be."""
+        self.answer.add_done_callback(lambda _: callback(self.value(0)))
 
 
 class LocalTicket:
     """A message under way in this process."""
 
-    __slots__ = ("answer", "exports")
+    __slots__ = ("device", "answer", "exports")
 
-    def __init__(self, answer: Future, exports: int):
-        self.answer = answer
-        self.exports = [Promise(answer, slot) for slot in range(exports)]
+    def __init__(self, device: str, answer: Future, exports: int):
+        self.device, self.answer = device, answer
+        self.exports = [Promise(device, answer, slot) for slot in range(exports)]
 
     def done(self) -> bool:
         return self.answer.done()
 
     def wait(self, timeout_s: float) -> bool:
         try:
-            self.answer.exception(None if timeout_s == float("inf") else timeout_s)
+            self.answer.exception(_seconds(timeout_s))
             return True
         except FutureTimeout:
             return False
 
     def report(self) -> Report:
-        return self.answer.result()[0]
+        return _answer(self.device, self.answer, None)[0]
 
 
 def resolve(awaited, callback: Callable) -> None:
@@ -64,9 +71,7 @@ def resolve(awaited, callback: Callable) -> None:
     if isinstance(awaited, Promise):
         awaited.subscribe(callback)
     else:
-        from raymx.actors.transfer import resolve as resolve_ref
-
-        resolve_ref(awaited, callback)
+        transfer.resolve(awaited, callback)
 
 
 class LocalTransport:
@@ -76,13 +81,21 @@ class LocalTransport:
         self._host = DeviceHost(_runner(name), resolve, config.get("check"), lambda: backend.use_threads(0))
 
     def send(self, number: int, segments: Sequence[Segment], exports: int) -> LocalTicket:
-        return LocalTicket(self._host.submit(number, segments, exports), exports)
+        return LocalTicket(self._host.runner.name, self._host.submit(number, segments, exports), exports)
 
     def fetch(self, handle: Promise, timeout_s: float) -> Any:
         try:
-            return handle.answer.result(None if timeout_s == float("inf") else timeout_s)[1][handle.slot]
+            return _answer(handle.device, handle.answer, _seconds(timeout_s))[1][handle.slot]
         except FutureTimeout:
             raise TimeoutError from None
+
+    def give_up(self, failure: Failure) -> None:
+        """No value that is awaited from another device will come: it fails with this."""
+        self._host.give_up(failure)
+
+    def describe(self) -> dict[str, Any]:
+        """Process id, and what the device holds."""
+        return {"pid": os.getpid(), **self._host.describe()}
 
     def close(self) -> None:
         self._host.close()
@@ -97,19 +110,33 @@ class NaiveTransport(LocalTransport):
     def send(self, number: int, segments: Sequence[Segment], exports: int) -> LocalTicket:
         values: list = [None] * exports
         for index, segment in enumerate(segments):
-            arrived: Future = Future()
-            if segment.awaits is not None:
-                resolve(segment.awaits, arrived.set_result)
-                arrived.exception(config.get("timeout_s") or None)
-            value = arrived.result() if segment.awaits is not None else None
+            arrived = None if segment.awaits is None else self._arrived(segment.awaits)
             with np.errstate(all="ignore"):
-                self._runner.run(segment.tasks, number, index, values, value, reraise=True)
+                self._runner.run(segment.tasks, number, index, values, arrived, reraise=True)
         answer: Future = Future()
         answer.set_result((EMPTY, values))
         if self._runner.events:
             trace.record(self._runner.name, self._runner.events)
             self._runner.events = []
-        return LocalTicket(answer, exports)
+        return LocalTicket(self._runner.name, answer, exports)
+
+    def _arrived(self, awaited) -> Any:
+        value: Future = Future()
+        resolve(awaited, value.set_result)
+        timeout_s = config.get("timeout_s")
+        try:
+            return value.result(timeout_s or None)
+        except FutureTimeout:
+            raise DeviceTimeoutError(
+                f"{self._runner.name}: a value of another device has not come within {timeout_s:g} s; raise the switch "
+                "timeout_s (RAYMX_TIMEOUT_S) if the work takes longer."
+            ) from None
+
+    def give_up(self, failure: Failure) -> None:
+        pass
+
+    def describe(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "arrays": len(self._runner.arrays), "programs": len(self._runner.programs)}
 
     def close(self) -> None:
         pass
@@ -122,3 +149,26 @@ def connect(name: str) -> LocalTransport:
 
 def _runner(name: str) -> DeviceRunner:
     return DeviceRunner(name, np, config.get("pool_mb") << 20, trace.active())
+
+
+def _answer(device: str, answer: Future, timeout_s: float | None):
+    error = answer.exception(timeout_s)
+    if error is None:
+        return answer.result()
+    if isinstance(error, DeviceError):
+        raise again(error)
+    raise stopped(device, error) from error.with_traceback(None)
+
+
+def stopped(device: str, error: BaseException) -> DeviceError:
+    """The error for a device that met something it cannot go on from."""
+    words = _words(error).rstrip(".")
+    return DeviceError(f"{device} stopped: {words}. Its arrays are gone; raymx.runtime.restart(context) starts it anew.")
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _seconds(timeout_s: float) -> float | None:
+    return None if timeout_s == float("inf") else timeout_s

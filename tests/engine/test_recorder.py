@@ -1,14 +1,19 @@
 """When batches are sent, what they hold, and how failures find the user's line. Transports here are plain objects."""
 
 import gc
+import signal
+import threading
+import weakref
 
 import pytest
 
 from raymx import config
 from raymx.engine.engine import Engine
-from raymx.engine.recorder import Flusher, Lane
+from raymx.engine.recorder import BUSY_ARRIVALS, BUSY_NBYTES, FAILURES_KEPT, Flusher, Lane, again
 from raymx.engine.segment import EMPTY, Failure, Report
 from raymx.errors import DeviceLostError, DeviceTimeoutError, TaskError
+
+DEADLINE_S = 20
 
 
 class Ticket:
@@ -20,22 +25,26 @@ class Ticket:
         return self.number in self.transport.answers
 
     def wait(self, timeout_s):
+        if self.transport.waited:
+            self.transport.seen.append(self.transport.waited())
         if self.transport.hangs:
             return False
-        if self.transport.lost:
-            raise self.transport.lost
-        self.transport.answers.setdefault(self.number, EMPTY)
+        if not self.transport.lost:
+            self.transport.answers.setdefault(self.number, EMPTY)
         return True
 
     def report(self):
+        if self.transport.lost:
+            raise again(self.transport.lost)
         return self.transport.answers[self.number]
 
 
 class Transport:
-    """Keeps messages; answers when told to, or when somebody waits."""
+    """Keeps messages; answers when told to, or when somebody waits. `seen` is what `waited()` gave at each wait."""
 
     def __init__(self):
         self.sent, self.answers, self.hangs, self.lost = [], {}, False, None
+        self.waited, self.seen = None, []
 
     def send(self, number, segments, exports):
         self.sent.append((number, segments, exports))
@@ -44,6 +53,8 @@ class Transport:
     def fetch(self, handle, timeout_s):
         if self.hangs:
             raise TimeoutError
+        if self.lost:
+            raise self.lost
         return handle
 
     def close(self):
@@ -161,7 +172,8 @@ def test_a_failure_is_raised_once_with_the_users_line(lane, transport):
     failure = Failure("dev(0)", 0, (0, 1), "bad on dev(0): ValueError: no", ValueError("no"))
     transport.answers[0] = Report([failure], [])
     lane.wait()
-    with pytest.raises(TaskError, match=r"bad on dev\(0\): ValueError: no \(pushed at .*test_recorder.py:\d+\)") as caught:
+    text = r"bad on dev\(0\): ValueError: no \(pushed at .*test_recorder.py:\d+\)"
+    with pytest.raises(TaskError, match=text) as caught:
         lane.raise_failure()
     assert isinstance(caught.value.__cause__, ValueError)
     line = int(str(caught.value).rsplit(":", 1)[1].rstrip(")."))
@@ -195,7 +207,8 @@ def test_a_lost_device_says_so_from_then_on(lane, transport):
 def test_a_wait_past_the_deadline_is_an_error_and_loses_nothing(lane, transport):
     lane.push(1)
     transport.hangs = True
-    with config.using(timeout_s=0.5), pytest.raises(DeviceTimeoutError, match=r"dev\(0\) has not answered within 0.5 s"):
+    text = r"dev\(0\) has not answered within 0.5 s"
+    with config.using(timeout_s=0.5), pytest.raises(DeviceTimeoutError, match=text):
         lane.wait()
     transport.hangs = False
     lane.wait()
@@ -213,3 +226,111 @@ def test_a_destructor_may_free_anywhere(lane):
         del handle
         gc.collect()
     assert list(lane._freed) == [(1, 1)]
+
+
+def test_values_that_are_awaited_are_bounded_even_if_the_device_is_busy(lane, transport):
+    for number in range(BUSY_ARRIVALS * 3):
+        lane.push_arrival("import", (1,), number)
+    assert len(lane._closed) < BUSY_ARRIVALS
+    assert sum(len(message) for message in tasks(transport)) > BUSY_ARRIVALS * 2
+
+
+def test_host_memory_in_recorded_tasks_is_bounded_even_if_the_device_is_busy(lane, transport):
+    for _ in range(10):
+        lane.push("write", nbytes=BUSY_NBYTES // 4)
+    assert [len(message[0]) for message in tasks(transport)] == [1, 1, 4, 4]
+
+
+def test_what_is_kept_of_failures_is_bounded(lane, transport):
+    for number in range(FAILURES_KEPT + 10):
+        lane.push("bad")
+        lane.send()
+        transport.answers[number] = Report([Failure("dev(0)", number, (0, 0), f"failure {number}", None)], [])
+    lane.wait()
+    assert len(lane.failed) == len(lane._unraised) == FAILURES_KEPT
+    with pytest.raises(TaskError, match=r"failure 0 \(pushed at "):
+        lane.raise_failure()
+    assert "pushed at" not in str(lane.explain(Failure("dev(0)", 0, (0, 0), "failure 0", None))), "forgotten by now"
+
+
+def test_errors_that_are_raised_often_keep_no_caller_alive(lane, transport):
+    transport.lost = DeviceLostError("dev(0) was lost.")
+
+    def attempt():
+        mine = threading.Event()
+        try:
+            lane.push(1)
+            lane.wait()
+        except DeviceLostError:
+            return weakref.ref(mine)
+
+    held = [attempt() for _ in range(3)]
+    assert [reference() for reference in held] == [None] * 3
+
+
+def test_fetched_values_are_not_held_by_their_tickets(lane, transport):
+    (handle,) = lane.push_exports([lambda slot: ("export", slot)], [(1,)])
+    transport.answers[0] = EMPTY
+    lane.fetch(handle)
+    assert not lane._inflight
+
+
+def test_the_flusher_waits_for_no_thread(lane, transport):
+    lane.push("a")
+    asked, answers = threading.Event(), []
+
+    def flush():
+        asked.wait(DEADLINE_S)
+        answers.append(lane.flush_if_idle())
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    with lane._lock:  # as one does that waits for the device
+        asked.set()
+        thread.join(DEADLINE_S)
+        assert answers == [True] and transport.sent == []
+
+
+def test_closing_tells_whoever_waits(lane, transport):
+    """`close` must not wait for the lock of a thread that waits for the device."""
+    lane.push("long")
+    waiting, closed, told = threading.Event(), threading.Event(), []
+
+    def hold():
+        waiting.set()
+        closed.wait(DEADLINE_S)
+        transport.lost = DeviceLostError("dev(0) was shut down.")
+
+    def wait():
+        with pytest.raises(DeviceLostError, match="shut down") as caught:
+            lane.wait()
+        told.append(caught.value)
+
+    transport.waited, transport.close = hold, closed.set
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.wait(DEADLINE_S)
+    lane.close()
+    thread.join(DEADLINE_S)
+    assert told
+    with pytest.raises(DeviceLostError, match=r"dev\(0\) was shut down; its arrays are gone\."):
+        lane.send()
+
+
+def test_ctrl_c_while_a_message_is_sent_loses_nothing(lane, transport):
+    """The device waits for every message number, so one that was taken must be sent, and noted as sent."""
+    send = transport.send
+
+    def interrupted(*message):
+        signal.raise_signal(signal.SIGINT)
+        return send(*message)
+
+    transport.send = interrupted
+    lane.push("work")
+    with pytest.raises(KeyboardInterrupt):
+        lane.send()
+    assert (len(lane._inflight), lane._number, tasks(transport)) == (1, 1, [[["work"]]])
+    transport.send = send
+    lane.push("more")
+    lane.wait()
+    assert [number for number, _, _ in transport.sent] == [0, 1]

@@ -93,6 +93,7 @@ for _name, _ref in {
 }.items():
     case(_name, (2, 3, 4), between=positive, ref=_ref)
 case("BlockGrad", (2, 3), ref=lambda x: x, constant=("data",))
+case("_identity_with_attr_like_rhs", (2, 3), (2, 3), ref=lambda x, y: x)
 case("abs", halves, ref=np.abs, gradient={"data": lambda x, g: np.sign(x) * g})
 case("relu", halves, ref=lambda x: np.where(x > 0, x, 0), gradient={"data": lambda x, g: (x > 0) * g})
 case("round", halves, ref=_half_away)
@@ -238,6 +239,17 @@ case("SliceChannel", (2, 3), num_outputs=1, ref=lambda x: x)
 case("slice_axis", (3, 5), axis=1, begin=1, end=-1, ref=lambda x: x[:, 1:-1])
 case("slice_axis", (3, 5), axis=-2, begin=-2, end=None, ref=lambda x: x[-2:])
 case("crop", (3, 5, 2), begin=(1, 0), end=(3, -1), ref=lambda x: x[1:3, 0:-1])
+case("crop", (3, 5), begin=(None, -4), end=(2, None), ref=lambda x: x[:2, -4:])
+
+
+def _with_region(x, value):
+    x = x.copy()
+    x[1:, :-2] = value
+    return x
+
+
+case("_crop_assign", (3, 5, 2), (2, 3, 2), begin=(1, None), end=(None, -2), ref=_with_region)
+case("_crop_assign_scalar", (3, 5, 2), begin=(1, None), end=(None, -2), scalar=2.5, ref=lambda x: _with_region(x, 2.5))
 case("element_mask", (3, 2, 2), (3,), constant=("rhs",), ref=lambda x, m: x * m[:, None, None])
 case("broadcast_to", (2, 1, 3), shape=(0, 4, 3), ref=lambda x: np.broadcast_to(x, (2, 4, 3)))
 case("broadcast_axis", (1, 3, 1), axis=(0, 2), size=(2, 4), ref=lambda x: np.broadcast_to(x, (2, 3, 4)))
