@@ -59,8 +59,9 @@ def draw(xp, sample, factor: float, summand: float, out) -> None:
 
 
 def fill(xp, sample, out) -> None:
-    """out = numbers of the generator's method `sample`, drawn as float32 or float64 if that is `out`'s type."""
-    if out.dtype.name in ("float32", "float64") and out.flags.c_contiguous:
-        sample(out=out, dtype=out.dtype)
+    """out = numbers of the generator's method `sample`, drawn as float64 if that is `out`'s type, else as float32."""
+    dtype = "float64" if out.dtype.name == "float64" else "float32"
+    if out.dtype.name == dtype and out.flags.c_contiguous:
+        sample(out=out, dtype=dtype)
     else:
-        xp.copyto(out, sample(out.shape, dtype="float32"), casting="unsafe")
+        xp.copyto(out, sample(out.shape, dtype=dtype), casting="unsafe")

@@ -33,6 +33,20 @@ def contiguous_strides(shape: Shape, itemsize: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+def rows(key, shape: Shape) -> tuple[int, Shape] | None:
+    """First row and shape for an integer or a slice of step 1 on axis 0, the usual case; None for anything else, errors
+    included, which `resolve` knows to tell."""
+    length = shape[0]
+    if key.__class__ is slice:
+        if key.step is not None and key.step != 1:
+            return None
+        start, stop, _ = key.indices(length)
+        return (start, (stop - start, *shape[1:])) if start < stop else None
+    if key.__class__ is int and -length <= key < length:
+        return key % length, shape[1:] or (1,)
+    return None
+
+
 def resolve(keys: tuple, shape: Shape, strides: tuple[int, ...], dtype: np.dtype) -> Window | Positions:
     """What `array[keys]` names. Raises IndexError with NumPy's meaning; an empty result is an error too, because raymx
     has no arrays without elements."""

@@ -250,8 +250,7 @@ class NDArray:
         if strides is not None and strides == indexing.contiguous_strides(shape, self.dtype.itemsize):
             strides = None
         view = NDArray(self._lane, self.context, shape, self.dtype, root, strides, self._offset + offset)
-        full = strides or indexing.contiguous_strides(shape, self.dtype.itemsize)
-        self._lane.view(view._id, root._id, shape, full, view._offset)
+        self._lane.view(view._id, root._id, shape, strides, view._offset)
         view.writable = self.writable
         return view
 
@@ -268,9 +267,13 @@ class NDArray:
         """
         if key is Ellipsis or (isinstance(key, slice) and key == slice(None)):
             return self
+        rows = indexing.rows(key, self.shape) if self._strides is None else None
+        if rows is not None:
+            start, shape = rows
+            return self._view(shape, None, start * (self.nbytes // self.shape[0]))
         found = self._resolve(key)
         if isinstance(found, indexing.Window):
-            return self._view(found.shape, found.strides, found.offset)
+            return self._view(*found)
         out = NDArray(self._lane, self.context, found.shape, self.dtype)
         self._lane.new_array(out._id, found.shape, self.dtype)
         self._lane.gather(out._id, self._id, self._var, found.index)
@@ -287,7 +290,7 @@ class NDArray:
             return
         found = self._resolve(key)
         if isinstance(found, indexing.Window):
-            self._view(found.shape, found.strides, found.offset)._assign(value)
+            self._view(*found)._assign(value)
             return
         source = value if isinstance(value, NDArray) else array(value, self.context, self.dtype)
         source = source.reshape(_fitted(source.shape, found.shape)).as_in_context(self.context)
@@ -387,6 +390,8 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
     asked = inputs
     if given:
         _check_destinations(op, inferred, given, lane, context)
+        if any(x._strides is not None for x in given) and not op.inplace:
+            return _by_way_of_whole_arrays(op, inputs, given)
         inputs = _apart(op, names, inputs, given)
     fresh = [NDArray(lane, context, shape, dtype) for shape, dtype in inferred[len(given):]]
     outputs = given + fresh
@@ -458,6 +463,15 @@ def _check_destinations(op: Op, inferred, given, lane, context) -> None:
             raise ShapeError(f"{op.name}: out must have shape {shape}, got {target.shape}.")
         if target.dtype != dtype:
             raise DTypeError(f"{op.name}: out must be {dtype}, got {target.dtype}.")
+
+
+def _by_way_of_whole_arrays(op: Op, inputs, given):
+    """For destinations with gaps: only elementwise operators, which may work in place, write to any window."""
+    whole = [empty(x.shape, x.context, x.dtype) for x in given]
+    found = invoke(op, inputs, whole)
+    for target, value in zip(given, whole, strict=True):
+        target._take(value)
+    return given[0] if isinstance(found, NDArray) else given + found[len(given) :]
 
 
 def _apart(op: Op, names, inputs, given):
