@@ -10,9 +10,9 @@ from raymx.ops.shapes import positive_axis
 
 def softmax(xp, data, out, axis: int) -> None:
     """out = e**data / sum(e**data) along `axis`; out may be data."""
-    xp.subtract(data, data.max(axis=axis, keepdims=True), out=out)
+    xp.subtract(data, xp.maximum.reduce(data, axis=axis, keepdims=True), out=out)
     xp.exp(out, out=out)
-    xp.divide(out, out.sum(axis=axis, keepdims=True), out=out)
+    xp.divide(out, xp.add.reduce(out, axis=axis, keepdims=True), out=out)
 
 
 def softmax_gradient(xp, g, out, d_data, axis: int) -> None:

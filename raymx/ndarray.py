@@ -854,6 +854,8 @@ def _fits(shape: Shape, target: Shape, what: str) -> None:
 
 def _fitted(shape: Shape, target: Shape) -> Shape:
     """The shape under which an array of `shape` is assigned to `target`: without axes of size 1 that are too many."""
+    if shape == target:
+        return shape
     if len(shape) > len(target):
         if [n for n in shape if n != 1] == [n for n in target if n != 1]:
             return target

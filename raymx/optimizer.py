@@ -13,9 +13,11 @@ from typing import Any
 
 from raymx import ndarray as nd
 from raymx.errors import ParameterError, did_you_mean
+from raymx.ops.op import Op, make
 from raymx.registry import Registry
 
 _optimizers = Registry("optimizer")
+_RULES_KEPT = 256
 _DECAYED = ("_weight", "_gamma")  # weight decay is for names that end so
 
 
@@ -45,6 +47,7 @@ class Optimizer:
         self.idx2name = dict(param_idx2name or {})
         self.begin_num_update = self.num_update = begin_num_update
         self._index_update_count: dict[Any, int] = {}
+        self._rules: dict[tuple, Op] = {}  # operators by their parameters, see _apply
         self._sym_lr_mult, self._sym_wd_mult = _multipliers(sym, "lr_mult"), _multipliers(sym, "wd_mult")
         self.set_lr_mult({})
         self.set_wd_mult({})
@@ -106,12 +109,16 @@ class Optimizer:
             return by_name_or_index[index]
         return by_name_or_index.get(self.idx2name.get(index), 1.0)
 
-    def _common(self, lr: float, index) -> dict[str, float]:
-        """Parameters that every update operator takes."""
-        common = {"lr": lr, "wd": self._get_wd(index), "rescale_grad": self.rescale_grad}
-        if self.clip_gradient is not None:
-            common["clip_gradient"] = self.clip_gradient
-        return common
+    def _apply(self, rule: str, lr: float, index, weight, grad, *states, **params) -> None:
+        """Push the update operator `rule`; the latest ones are kept, as most updates are like the one before."""
+        key = rule, lr, self._get_wd(index), self.rescale_grad, self.clip_gradient, *params.values()
+        op = self._rules.get(key)
+        if op is None:
+            clip = {} if self.clip_gradient is None else {"clip_gradient": self.clip_gradient}
+            if len(self._rules) >= _RULES_KEPT:
+                self._rules.clear()
+            op = self._rules[key] = make(rule, lr=lr, wd=key[2], rescale_grad=key[3], **clip, **params)
+        nd.invoke(op, (weight, grad, *states), weight)
 
 
 register = Optimizer.register
@@ -136,11 +143,10 @@ class SGD(Optimizer):
 
     def update(self, index, weight, grad, state) -> None:
         self._update_count(index)
-        common = self._common(self._get_lr(index), index)
         if state is None:
-            nd.sgd_update(weight, grad, out=weight, **common)
+            self._apply("sgd_update", self._get_lr(index), index, weight, grad)
         else:
-            nd.sgd_mom_update(weight, grad, state, out=weight, momentum=self.momentum, **common)
+            self._apply("sgd_mom_update", self._get_lr(index), index, weight, grad, state, momentum=self.momentum)
 
 
 @register
@@ -166,9 +172,8 @@ class Adam(Optimizer):
     def update(self, index, weight, grad, state) -> None:
         t = self._update_count(index)
         lr = self._get_lr(index) * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t)
-        mean, var = state
-        nd.adam_update(weight, grad, mean, var, out=weight, beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon,
-                       **self._common(lr, index))  # fmt: skip
+        self._apply("adam_update", lr, index, weight, grad, *state, beta1=self.beta1, beta2=self.beta2,
+                    epsilon=self.epsilon)  # fmt: skip
 
 
 @register

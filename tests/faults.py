@@ -1,4 +1,4 @@
-"""Planned faults: code that runs in a device's process at a named point, and the deadline by which it must be noticed."""
+"""Planned faults: code that runs in a device's process at a named point, and deadlines by which they are noticed."""
 
 from __future__ import annotations
 
@@ -140,5 +140,5 @@ def run_script(code: str, **environment) -> subprocess.CompletedProcess:
     """Run code as a script of its own."""
     return subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=SCRIPT_TIMEOUT_S, check=False,
+        capture_output=True, text=True, timeout=SCRIPT_TIMEOUT_S, check=False,
     )  # fmt: skip

@@ -13,7 +13,8 @@ from raymx import config, runtime
 from raymx.actors import device
 from raymx.errors import ContextError, DeviceError, DeviceLostError, DeviceStartError, TaskError
 from raymx.ops.op import make
-from tests.faults import KILL, NOTICED_S, WhenRead, actors, block, kill, late_operator, once_begun, pid_of, plan, together, within
+from tests import faults
+from tests.faults import KILL, NOTICED_S, actors, block, kill, once_begun, pid_of, plan, together, within
 
 pytestmark = pytest.mark.ray
 
@@ -121,7 +122,7 @@ def test_the_target_of_a_copy_is_killed(two):
 
 def test_a_device_that_dies_while_it_reads_a_message(one):
     a = mx.nd.zeros((2, 3), one)
-    a._lane.push((device.GATHER, a._id, a._id, WhenRead(KILL)), (a._var,), (a._var,))
+    a._lane.push((device.GATHER, a._id, a._id, faults.WhenRead(KILL)), (a._var,), (a._var,))
     with within(NOTICED_S), pytest.raises(DeviceLostError, match=LOST):
         a.wait_to_read()
 
@@ -195,7 +196,7 @@ def test_a_message_that_a_device_cannot_read(two):
     """An operator that only this process knows. Nobody may wait for ever, on whatever device."""
     lost, other = two
     a, b, c = mx.nd.zeros((2, 3), lost), mx.nd.zeros((2, 3), other), mx.nd.zeros((2, 3), other)
-    with late_operator(), within(NOTICED_S):
+    with faults.late_operator(), within(NOTICED_S):
         with together(a):
             mx.nd.invoke(make("_test_late"), (a,)).copyto(b)
             a.copyto(c)

@@ -1,7 +1,6 @@
 """The life of a process that uses devices: threads, forks, shutdown, and its end, good or bad. Mostly scripts."""
 
 import os
-import sys
 import threading
 import time
 import uuid
@@ -14,7 +13,7 @@ from raymx import runtime
 from raymx.errors import DeviceError
 from tests import devices
 from tests.conftest import LEFTOVER_TIMEOUT_S, MARK, _processes
-from tests.faults import ROOT, actors, run_script
+from tests.faults import actors, run_script
 
 DEADLINE_S = 60
 
@@ -157,7 +156,7 @@ def test_the_end_is_silent(code):
 
 
 def test_a_script_that_fails_says_only_that():
-    done = run_script("import raymx as mx\na = mx.nd.ones((700, 700))\nfor _ in range(99): a = mx.nd.dot(a, a)\n1 / 0\n")
+    done = run_script("import raymx as mx\na = mx.nd.ones((700, 700))\nfor _ in range(99): a = mx.nd.dot(a, a)\n1 / 0")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
     assert done.stderr.count("Traceback") == 1
@@ -182,7 +181,7 @@ def test_a_script_that_loses_its_device_ends_cleanly():
     assert done.returncode == 1
     last = done.stderr.rstrip().splitlines()[-1]
     assert last.startswith("raymx.errors.DeviceLostError: cpu(1) was lost: its process ended (ActorDiedError)"), last
-    assert '    a += 1\n' in done.stderr
+    assert 'File "<string>", line 9, in <module>' in done.stderr
     deadline = time.monotonic() + LEFTOVER_TIMEOUT_S
     while (left := _processes(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -190,10 +189,9 @@ def test_a_script_that_loses_its_device_ends_cleanly():
 
 
 LIFE = """
-import json, os, sys, ray, raymx as mx
-from raymx import config, runtime
+import os, ray, raymx as mx
+from raymx import runtime
 from raymx.errors import MXNetError
-trace = sys.argv[1] if len(sys.argv) > 1 else ""
 
 def error(function):
     try:
@@ -286,8 +284,7 @@ def check_no_leak(context) -> None:
         mx.nd.waitall()
 
     def settled():
-        while s._lane._freed or s._lane._inflight:
-            s._lane.flush_if_idle()
+        s._lane.send()  # what was freed, too
         mx.nd.waitall()
         return runtime.describe(context)
 
@@ -341,8 +338,3 @@ def test_this_device_can_be_started_anew():
                 a.asnumpy()
         runtime.restart(context)
         assert mx.nd.ones((2,), context).asnumpy().tolist() == [1, 1]
-
-
-def test_scripts_run_in_this_tree():
-    assert str(ROOT) in run_script("import raymx; print(raymx.__file__)").stdout
-    assert sys.executable
