@@ -91,14 +91,18 @@ class DataParallelExecutorGroup:
     def load(self, data: Sequence, label: Sequence | None = None) -> None:
         """Copy a batch's arrays (NDArrays of any device, or NumPy arrays) into the executors; a batch may come without
         labels."""
+        pairs: list[tuple[Any, nd.NDArray]] = []
         for names, sources in ((self._data_names, data), (self._label_names, label)):
             if sources and len(sources) != len(names):
                 raise ShapeError(f"a batch has {len(sources)} arrays for {', '.join(names) or 'nothing'}; "
                                  "an iterator's batches must have what it provides.")
             for name, source in zip(names, sources or (), strict=False):
-                targets = self._input_arrays.get(name)
-                if targets is not None:
-                    self._load_one(name, source, targets)
+                pairs += self._pairs(name, source, self._input_arrays.get(name, ()))
+        for source, target in pairs:
+            if not isinstance(source, nd.NDArray):
+                target[:] = source
+        arrays = [pair for pair in pairs if isinstance(pair[0], nd.NDArray)]
+        nd.copy_all([source for source, _ in arrays], [target for _, target in arrays])
 
     def forward(self, is_train: bool = False) -> None:
         for executor in self.execs:
@@ -182,14 +186,13 @@ class DataParallelExecutorGroup:
     def _by_name(self, which: str, names) -> list[list[nd.NDArray]]:
         return [[getattr(executor, which)[name] for executor in self.execs] for name in names]
 
-    def _load_one(self, name: str, source, targets) -> None:
-        if len(targets) > 1:
-            if source.shape[0] != self.batch_size:
-                raise _misfit(name, source, (self.batch_size, *targets[0].shape[1:]))
-            for rows, target in zip(self.slices, targets, strict=True):
-                _copy(name, source[rows], target)
-        else:
-            _copy(name, source, targets[0])
+    def _pairs(self, name: str, source, targets) -> list[tuple[Any, nd.NDArray]]:
+        """What of a source goes into which executor's array."""
+        if len(targets) < 2:
+            return [_checked(name, source, target) for target in targets]
+        if source.shape[0] != self.batch_size:
+            raise _misfit(name, source, (self.batch_size, *targets[0].shape[1:]))
+        return [_checked(name, source[rows], target) for rows, target in zip(self.slices, targets, strict=True)]
 
 
 class Snapshot:
@@ -235,13 +238,10 @@ def _trim(values: list[np.ndarray], pad: int) -> list[np.ndarray]:
     return [value[: len(value) - pad] for value in values] if pad else values
 
 
-def _copy(name: str, source, target: nd.NDArray) -> None:
+def _checked(name: str, source, target: nd.NDArray) -> tuple[Any, nd.NDArray]:
     if tuple(source.shape) != target.shape:
         raise _misfit(name, source, target.shape)
-    if isinstance(source, nd.NDArray):
-        source.copyto(target)
-    else:
-        target[:] = source
+    return source, target
 
 
 def _misfit(name: str, source, expected) -> ShapeError:

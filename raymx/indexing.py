@@ -52,10 +52,9 @@ def resolve(keys: tuple, shape: Shape, strides: tuple[int, ...], dtype: np.dtype
     has no arrays without elements."""
     if any(isinstance(k, (list, np.ndarray, bool, np.bool_)) for k in keys):
         return _positions(keys, shape)
-    if not any(k is Ellipsis for k in keys):
-        keys = (*keys, Ellipsis)  # so that NumPy makes a view of one element, too, and reads nothing
+    whole = () if any(k is Ellipsis for k in keys) else (Ellipsis,)  # NumPy shall make a view of one element, too
     proxy = np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, strides)  # never read, only indexed
-    part = proxy[keys]
+    part = proxy[keys + whole]
     _refuse_empty(part.shape, shape, keys)
     offset = part.__array_interface__["data"][0] - proxy.__array_interface__["data"][0]
     return Window(part.shape or (1,), part.strides or (dtype.itemsize,), offset)

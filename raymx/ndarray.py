@@ -778,6 +778,8 @@ def save(fname: str, data) -> None:
 
     if isinstance(data, NDArray):
         data = [data]
+    if not isinstance(data, (dict, list, tuple)):
+        raise TypeError(f"save: expected NDArrays in a list or dict, got {type(data).__name__}.")
     keyed = isinstance(data, dict)
     names, arrays = (list(data), list(data.values())) if keyed else ([], list(data))
     for each in arrays:

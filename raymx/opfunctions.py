@@ -112,4 +112,7 @@ def _inputs(op: Op, arrays, params, options):
             f"{op.name} takes the arrays {', '.join(wanted) or 'none'}, got {len(arrays) + len(named)}"
             + (f"; missing: {', '.join(missing)}." if missing else ".")
         )
+    for name in wanted:
+        if not isinstance(found[name], NDArray):
+            raise TypeError(f"{op.name}: {name} must be an NDArray, got {type(found[name]).__name__}; see mx.nd.array.")
     return tuple(found[n] for n in wanted)

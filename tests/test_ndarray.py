@@ -117,9 +117,9 @@ def test_numbers_are_converted_as_in_c():
         (lambda: mx.nd.zeros((2, -1)), ShapeError, r"must be at least 1, got \(2, -1\)\."),
         (lambda: mx.nd.zeros(()), ShapeError, r"must be at least 1, got \(\)\."),
         (lambda: mx.nd.array([]), ShapeError, r"must be at least 1, got \(0,\)\."),
-        (lambda: mx.nd.zeros((2, 1.5)), ShapeError, r"a shape must be an integer or a tuple of integers, got \(2, 1.5\)"),
+        (lambda: mx.nd.zeros((2, 1.5)), ShapeError, r"a shape must be an integer or a tuple of .*, got \(2, 1.5\)"),
         (lambda: mx.nd.zeros("ab"), ShapeError, "a shape must be an integer or a tuple of integers, got 'ab'"),
-        (lambda: mx.nd.zeros(2, dtype="complex64"), DTypeError, "dtype must be one of float32, .*, bool, got 'complex64'"),
+        (lambda: mx.nd.zeros(2, dtype="complex64"), DTypeError, "must be one of float32, .*, bool, got 'complex64'"),
         (lambda: mx.nd.zeros(2, dtype="flaot"), DTypeError, "got 'flaot'"),
         (lambda: mx.nd.array([1], dtype="uint16"), DTypeError, "got 'uint16'"),
         (lambda: mx.nd.array("abc"), DTypeError, "array: expected numbers, got str with elements of type <U3"),
@@ -202,7 +202,9 @@ def test_arithmetic(sign, dtype):
 
 
 @pytest.mark.parametrize("sign", BINARY)
-@pytest.mark.parametrize(("left", "right"), [((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((1,), (2, 2, 2)), ((4, 1), (3,))])
+@pytest.mark.parametrize(
+    ("left", "right"), [((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((1,), (2, 2, 2)), ((4, 1), (3,))]
+)
 def test_arithmetic_broadcasts(sign, left, right):
     chance = np.random.default_rng(0)
     a, b = (chance.uniform(0.5, 2, shape).astype(np.float32) for shape in (left, right))
@@ -345,7 +347,7 @@ def test_methods():
 def test_broadcast_to():
     same(mx.nd.array([[1], [2]]).broadcast_to((2, 3)), [[1, 1, 1], [2, 2, 2]])
     same(mx.nd.array([1, 2]).broadcast_to((3, 2)), [[1, 2]] * 3)
-    with pytest.raises(ShapeError, match=r"broadcast_to: only axes of size 1 stretch; shape \(3, 3\) does not fit \(got "):
+    with pytest.raises(ShapeError, match=r"broadcast_to: only axes of size 1 stretch; shape \(3, 3\) does not fit"):
         mx.nd.ones((2, 3)).broadcast_to((3, 3))
 
 
@@ -402,7 +404,7 @@ def test_one_element_as_a_number():
         (lambda x: x.asscalar(), ValueError, r"asscalar: the array must have one element, got shape \(2,\)\."),
         (float, ValueError, "must have one element"),
         (int, ValueError, "must have one element"),
-        (bool, ValueError, r"the truth of an array of shape \(2,\) is ambiguous; compare with \.asnumpy\(\)\.any\(\) or"),
+        (bool, ValueError, r"truth of an array of shape \(2,\) is ambiguous; compare with \.asnumpy\(\)\.any\(\)"),
         (operator.index, TypeError, "only an integer array can be an index, got float32"),
     ],
 )
@@ -464,7 +466,8 @@ def test_views_of_views():
     ("shape", "options", "expected"),
     [
         ((6, 4), {}, (6, 4)), (-1, {}, (24,)), ((0, -1), {}, (2, 12)), ((-2,), {}, (2, 3, 4)), ((0, -2), {}, (2, 3, 4)),
-        ((-3, 0), {}, (6, 4)), ((0, -3), {}, (2, 12)), ((-4, 1, 2, -2), {}, (1, 2, 3, 4)), ((-4, -1, 2, 0, 0), {}, (1, 2, 3, 4)),
+        ((-3, 0), {}, (6, 4)), ((0, -3), {}, (2, 12)), ((-4, 1, 2, -2), {}, (1, 2, 3, 4)),
+        ((-4, -1, 2, 0, 0), {}, (1, 2, 3, 4)),
         ((-1, 0), {"reverse": True}, (6, 4)), ([4, 6], {}, (4, 6)), ((np.int64(4), np.int64(6)), {}, (4, 6)),
     ],
 )  # fmt: skip
@@ -519,9 +522,10 @@ def test_assignment(dtype):
     x = mx.nd.zeros((2, 3), dtype=dtype)
     for value, expected in [
         (1, 1), (1.0, 1), (True, 1), (np.float32(1), 1), (np.int8(1), 1), (mx.nd.ones((2, 3), dtype=dtype), 1),
-        (mx.nd.ones((2, 3), dtype="float64"), 1), (np.ones((2, 3)), 1), ([[1, 0, 1], [0, 1, 0]], [[1, 0, 1], [0, 1, 0]]),
-        ((1, 0, 1), [1, 0, 1]), (mx.nd.array([[1], [0]]), [[1], [0]]), (np.array(1), 1), (range(3), np.arange(3).astype(dtype)),
-        (np.ones((1, 1, 2, 3)), 1), (mx.nd.ones((1, 3)), 1),
+        (mx.nd.ones((2, 3), dtype="float64"), 1), (np.ones((2, 3)), 1),
+        ([[1, 0, 1], [0, 1, 0]], [[1, 0, 1], [0, 1, 0]]),
+        ((1, 0, 1), [1, 0, 1]), (mx.nd.array([[1], [0]]), [[1], [0]]), (np.array(1), 1),
+        (range(3), np.arange(3).astype(dtype)), (np.ones((1, 1, 2, 3)), 1), (mx.nd.ones((1, 3)), 1),
     ]:  # fmt: skip
         x[:] = 0
         x[:] = value
@@ -589,15 +593,15 @@ def test_an_axis_that_an_integer_removed_may_stay_in_the_value():
     [
         (lambda x: x[:].__setitem__(slice(None), mx.nd.ones(2)), ShapeError,
          r"assignment: shape \(2,\) does not broadcast to \(2, 3\)\."),
-        (lambda x: x.__setitem__(0, np.ones(2)), ShapeError, r"assignment: shape \(2,\) does not broadcast to \(3,\)\."),
+        (lambda x: x.__setitem__(0, np.ones(2)), ShapeError, r"shape \(2,\) does not broadcast to \(3,\)\."),
         (lambda x: x.__setitem__(0, np.ones((2, 3))), ShapeError, r"shape \(2, 3\) does not broadcast to \(3,\)\."),
-        (lambda x: x.__setitem__([0, 1], np.ones((3, 3))), ShapeError, r"shape \(3, 3\) does not broadcast to \(2, 3\)"),
+        (lambda x: x.__setitem__([0, 1], np.ones((3, 3))), ShapeError, r"\(3, 3\) does not broadcast to \(2, 3\)"),
         (lambda x: x.__setitem__(5, 1), IndexError, "index 5 is out of bounds for axis 0 with size 2"),
-        (lambda x: x.__setitem__(0, "ab"), DTypeError, "assignment: expected numbers, got str with elements of type <U2"),
-        (lambda x: x.__setitem__(slice(None), None), DTypeError, "assignment: expected numbers, got NoneType"),
+        (lambda x: x.__setitem__(0, "ab"), DTypeError, "assignment: expected numbers, got str with elements"),
+        (lambda x: x.__setitem__(slice(None), None), DTypeError, "expected numbers, got NoneType"),
         (lambda x: x.__setitem__(0, [[1, 2], [3]]), ShapeError, "assignment: list is no array"),
-        (lambda x: x.__iadd__(mx.nd.ones((3, 3))), ShapeError, r"_plus in place: shape \(3, 3\) does not broadcast to"),
-        (lambda x: x.__iadd__(mx.nd.ones((1, 2, 3))), ShapeError, r"_plus in place: shape \(1, 2, 3\) does not broadcast"),
+        (lambda x: x.__iadd__(mx.nd.ones((3, 3))), ShapeError, r"_plus in place: shape \(3, 3\) does not broadcast"),
+        (lambda x: x.__iadd__(mx.nd.ones((1, 2, 3))), ShapeError, r"_plus in place: shape \(1, 2, 3\) does not"),
         (lambda x: x.__iadd__(mx.nd.ones((2, 3), dtype="int32")), DTypeError,
          r"_plus: rhs must be float32, got int32 \(lhs float32, rhs int32\); convert one with astype or Cast\."),
         (lambda x: operator.iadd(x, "ab"), TypeError, "unsupported operand"),
@@ -605,7 +609,8 @@ def test_an_axis_that_an_integer_removed_may_stay_in_the_value():
         (lambda x: x + mx.nd.ones((2, 2)), ShapeError,
          r"broadcast_plus: shapes cannot be broadcast to one; .* \(got lhs \(2, 3\), rhs \(2, 2\)\)\."),
         (lambda x: x + mx.nd.ones((2, 3), dtype="float64"), DTypeError, r"_plus: rhs must be float32, got float64"),
-        (lambda x: x * 1j, ParameterError, r"_mul_scalar: scalar must be a number, got 1j"),
+        (lambda x: x * 1j, TypeError, "unsupported operand"),
+        (lambda x: x * np.complex64(1j), ParameterError, r"_mul_scalar: scalar must be a number, got 1j"),
     ],
 )  # fmt: skip
 def test_refuses_to_assign_or_compute(assign, error, text):
@@ -626,7 +631,7 @@ def test_read_only_arrays_refuse_every_change():
         lambda: mx.nd.ones((2, 3)).copyto(x), lambda: mx.nd.exp(x, out=x), lambda: mx.random.uniform(out=x),
         lambda: mx.nd.sgd_update(mx.nd.ones((2, 3)), mx.nd.ones((2, 3)), lr=1, out=x),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"this array is read-only \(writable is False\); copy\(\) it to get one that"):
+        with pytest.raises(ValueError, match=r"this array is read-only \(writable is False\); copy\(\) it to get"):
             change()
     same(x, np.ones((2, 3)))
     y = x.copy()
@@ -807,7 +812,8 @@ def test_waitall_and_wait_to_read():
 def test_a_failure_is_raised_where_a_value_is_read():
     y = failing(mx.nd.ones((2, 3))) + 1
     here = re.escape(__file__)
-    with pytest.raises(TaskError, match=rf"choose_element_0index on cpu\(0\) with .*index 9 is .*\(pushed at {here}:\d+\)"):
+    text = rf"choose_element_0index on cpu\(0\) with inputs \(2, 3\), \(2,\): .*index 9 is .*\(pushed at {here}:\d+\)"
+    with pytest.raises(TaskError, match=text):
         y.asnumpy()
     with pytest.raises(TaskError):  # whoever reads it later is told, too
         y.wait_to_read()
@@ -841,9 +847,9 @@ def test_concatenate(several_devices):
     alone = mx.nd.concatenate([a])
     a += 1
     same(alone, [[0, 1]])
-    with pytest.raises(ShapeError, match=r"Concat: arg1 must be \(0, 2\) for arg0 \(2, 2\).*got \(1, 3\)"):
+    with pytest.raises(ShapeError, match=r"Concat: arg1 must be \(1, 2\) for arg0 \(2, 2\) and .*, got \(1, 3\)"):
         mx.nd.concatenate([b, counting(1, 3)])
-    with pytest.raises(ContextError, match=r"Concat: arg0 on cpu\(0\) and arg1 on cpu\(1\); move one with as_in_context"):
+    with pytest.raises(ContextError, match=r"Concat: arg0 on cpu\(0\) and arg1 on cpu\(1\); move one with"):
         mx.nd.concatenate([a, b.copyto(mx.cpu(1))])
 
 

@@ -118,11 +118,12 @@ class Lane:
             self._engine.wake()
 
     def push_arrival(self, task, writes, awaits) -> None:
-        """Record a task that runs when `awaits`, a value from another device, has arrived."""
+        """Record a task that runs when `awaits`, a value from another device, has arrived. It is sent at once to a
+        device with nothing to do, else with what follows."""
         with self._lock, uninterrupted():
             self._close_segment()
             self._closed.append((Segment([task], frozenset(), frozenset(writes), awaits), [caller()]))
-        self._pushed(task, False, True)
+        self._pushed(task, len(self._closed) >= BUSY_ARRIVALS, urgent=not self._inflight)
 
     def push_exports(self, tasks: Sequence[Callable[[int], Any]], reads: Sequence[tuple]) -> Sequence[Any]:
         """Record tasks that copy values out of the device, `tasks[i](slot)` reading `reads[i]`, send everything, and
