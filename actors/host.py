@@ -10,6 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 
@@ -64,17 +65,11 @@ class DeviceHost:
     def submit(self, number: int, segments: Sequence[Segment], exports: int = 0) -> Future:
         """Take message `number` in; messages run as if they had come in order. Returns at once."""
         message = Message(number, segments, exports)
-        with self._lock:
-            if self._broken is not None:
-                message.answer.set_exception(self._broken)
-                return message.answer
-            self._messages[number] = self._early[number] = message
-            waiting = []
-            while self._next in self._early:
-                waiting += self._take_in(self._early.pop(self._next))
-                self._next += 1
-        for job, awaits in waiting:
-            self._await(awaits, lambda value, job=job: self._arrive(job, value))
+        try:
+            for job, awaits in self._enter(message):
+                self._await(awaits, lambda value, job=job: self._arrive(job, value))
+        except Exception as error:  # as in `_try`
+            self.fail(error)
         return message.answer
 
     def deliver(self, token: int, value) -> None:
@@ -118,7 +113,20 @@ class DeviceHost:
             "messages": len(self._messages),
         }
 
-    def _take_in(self, message: Message):
+    def _enter(self, message: Message) -> list[tuple[_Job, Any]]:
+        """Take in this message and those that came before their turn; the jobs that await a value, and which."""
+        waiting: list[tuple[_Job, Any]] = []
+        with self._lock:
+            if self._broken is not None:
+                message.answer.set_exception(self._broken)
+                return waiting
+            self._messages[message.number] = self._early[message.number] = message
+            while self._next in self._early:
+                waiting += self._take_in(self._early.pop(self._next))
+                self._next += 1
+        return waiting
+
+    def _take_in(self, message: Message) -> list[tuple[_Job, Any]]:
         waiting = []
         if not message.segments:
             self._messages.pop(message.number)
@@ -174,7 +182,8 @@ class DeviceHost:
     def _run(self, job: _Job) -> None:
         message = job.message
         tasks = message.segments[job.index].tasks
-        message.failures += self.runner.run(tasks, message.number, job.index, message.exports, job.arrived)
+        arrived, job.arrived = job.arrived, None  # who told of the value may hold the job for long
+        message.failures += self.runner.run(tasks, message.number, job.index, message.exports, arrived)
         with self._lock:
             for granted in self._tracker.done(job):
                 self._grant(granted)  # type: ignore[arg-type]

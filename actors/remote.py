@@ -17,16 +17,16 @@ CONCURRENT_MESSAGES = 64  # at least; a message under way holds a thread, and th
 
 
 class DeviceActor:
-    """One device of the cluster. `settings` are the driver's configuration switches; `threads` is for CPU devices."""
+    """One device of the cluster. `settings` are the driver's configuration switches."""
 
-    def __init__(self, name: str, kind: str, settings: dict[str, Any], threads: int):
+    def __init__(self, name: str, kind: str, settings: dict[str, Any]):
         config.set(**settings)
         if kind == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _full_priority()
         trace, pool_nbytes = bool(settings["trace"]), int(settings["pool_mb"]) << 20
         runner = DeviceRunner(name, backend.array_module(kind), pool_nbytes, trace)
-        self._host = DeviceHost(runner, resolve, settings["check"], lambda: backend.use_threads(threads))
+        self._host = DeviceHost(runner, resolve, settings["check"], lambda: backend.use_threads(_threads(settings)))
 
     def run(self, number: int, data: bytes, buffers, refs, exports: int):
         """Run a packed message and wait for it: `(Report, *exported values)`, or the Report alone.
@@ -69,7 +69,14 @@ def _full_priority() -> None:
         pass
 
 
-def start_device(name: str, kind: str, settings: dict[str, Any], threads: int, **options):
+def _threads(settings: dict[str, Any]) -> int:
+    """Threads for kernels: as asked, else this node's cores but one, which is left to the script, cut over the virtual
+    GPUs. A kernel with a thread on every core waits whenever somebody else needs one."""
+    cores = len(os.sched_getaffinity(0))
+    return settings["device_threads"] or max(1, (cores - 1) // max(1, settings["virtual_gpus"]))
+
+
+def start_device(name: str, kind: str, settings: dict[str, Any], **options):
     """Start a device actor with the given Ray options; returns its handle at once."""
     options |= {
         "max_concurrency": max(CONCURRENT_MESSAGES, 2 * settings["inflight_limit"]),
@@ -77,4 +84,4 @@ def start_device(name: str, kind: str, settings: dict[str, Any], threads: int, *
         "max_restarts": 0,
         "max_task_retries": 0,
     }
-    return ray.remote(**options)(DeviceActor).remote(name, kind, settings, threads)
+    return ray.remote(**options)(DeviceActor).remote(name, kind, settings)

@@ -1,9 +1,11 @@
-"""Every switch of raymx: one row each, read from the environment as RAYMX_<NAME>, settable and usable as a context manager.
+"""Every switch of raymx: one row each, read from the environment as RAYMX_<NAME>, settable for a while or for good.
 
     from raymx import config
     config.get("debug"); config.set(debug=2)
     with config.using(engine="naive"): ...
 """
+
+# ruff: noqa: E501 (a row of the table is a line)
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ SWITCHES = {
         Switch("heartbeat_s", 2.0, "seconds between questions to a silent device during a wait; two unanswered ones mean it is lost"),
         Switch("start_timeout_s", 60.0, "seconds a device actor may take to start"),
         Switch("virtual_gpus", 0, "how many GPUs to emulate with CPU actors; 0 = use the real ones"),
-        Switch("device_threads", 0, "threads of a CPU device actor; 0 = the machine's cores divided by the virtual GPUs"),
+        Switch("device_threads", 0, "threads of a CPU device actor; 0 = the node's cores but one, divided by the virtual GPUs"),
         Switch("address", "", "Ray cluster to join; empty = the running one inside a job, else RAY_ADDRESS, else start one here"),
         Switch("onednn", True, "use oneDNN's kernels where its library is found"),
         Switch("pool_mb", 512, "megabytes of freed arrays a device keeps for reuse"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ class Context(metaclass=_WithDefault):
     """A device: `device_type` is `cpu`, `gpu` or `cpu_pinned` (which is `cpu`), `device_id` counts from 0.
 
     Naming a context starts nothing; its device starts with the first array on it. `with ctx:` makes it the default of
-    this thread. Contexts are equal by type and number. Raises ContextError for an unknown type or a negative number.
+    this thread. Contexts are equal by type and number. Raises ContextError for an unknown type or number.
     """
 
     devtype2str: ClassVar = {1: "cpu", 2: "gpu", 3: "cpu_pinned"}
@@ -33,15 +34,21 @@ class Context(metaclass=_WithDefault):
     _default: ClassVar = threading.local()
 
     __slots__ = ("device_type", "device_id")
+    device_type: str
+    device_id: int
 
     def __init__(self, device_type: str | Context, device_id: int = 0):
         if isinstance(device_type, Context):
-            device_type, device_id = device_type.device_type, device_type.device_id
+            device_id, device_type = device_type.device_id, device_type.device_type
         if device_type not in self.devstr2type:
             raise ContextError(f"Context: device_type must be 'cpu', 'gpu' or 'cpu_pinned', got {device_type!r}.")
-        if int(device_id) < 0:
+        try:
+            device_id = operator.index(device_id)
+        except TypeError:
+            raise ContextError(f"Context: device_id must be an integer, got {device_id!r}.") from None
+        if device_id < 0:
             raise ContextError(f"Context: device_id must be at least 0, got {device_id}.")
-        self.device_type, self.device_id = device_type, int(device_id)
+        self.device_type, self.device_id = str(device_type), device_id
 
     @property
     def device_typeid(self) -> int:

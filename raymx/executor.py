@@ -507,7 +507,8 @@ def _arrays(who: str, given, nodes: Sequence[Node], ctx: Context) -> list[NDArra
         unused = [name for name in given if name not in names] if isinstance(given, Mapping) else []
         hint = f" (no argument is called {_some(map(repr, unused))})" if unused else ""
         raise BindError(
-            f"{who} lacks {_some(map(repr, missing))}{hint}; give an array for each, or use simple_bind, which makes them."
+            f"{who} lacks {_some(map(repr, missing))}{hint}; give an array for each, or use "
+            "simple_bind, which makes them."
         )
     for name, array in zip(names, found, strict=True):
         _check_array(f"{who}[{name!r}]", array, ctx)

@@ -44,7 +44,7 @@ class NDArray:
     def __init__(self, lane, context: Context, shape: Shape, dtype: np.dtype, root: NDArray | None = None,
                  strides: tuple[int, ...] | None = None, offset: int = 0):  # fmt: skip
         self._id = array = _new_id()
-        self._var = root._var if root is not None else array
+        self._var: int = root._var if root is not None else array
         self._ids, self._vars = (array,), (self._var,)
         self._lane, self.context, self.shape, self.dtype = lane, context, shape, dtype
         self._root = root  # the array whose memory a view shows; held so that it outlives its views
@@ -233,8 +233,8 @@ class NDArray:
 
     def transpose(self, *axes) -> NDArray:
         """A copy with the axes in another order, by default reversed."""
-        axes = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
-        return invoke(make("transpose", axes=tuple(axes)), (self,))
+        order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
+        return invoke(make("transpose", axes=tuple(order)), (self,))
 
     def flatten(self) -> NDArray:
         """The same memory as (first axis, everything else)."""
@@ -401,7 +401,7 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
         writes += state._vars
     if op.random():
         writes += (lane.rng_var,)
-    task = (op, tuple(x._id for x in outputs), tuple(x._id for x in inputs))
+    task: tuple[Any, ...] = (op, tuple(x._id for x in outputs), tuple(x._id for x in inputs))
     if given:
         for x in fresh:
             lane.new_array(x._id, x.shape, x.dtype)
@@ -624,7 +624,7 @@ for _python, _word in (
     ("le", "lesser_equal"),
 ):  # fmt: skip
     setattr(NDArray, f"__{_python}__", _binary(f"_{_word}", f"broadcast_{_word}", f"_{_word}_scalar"))
-NDArray.__hash__ = object.__hash__  # type: ignore[method-assign]
+NDArray.__hash__ = object.__hash__  # type: ignore[method-assign, assignment]
 
 
 # ---- values on their way to this process ----
@@ -713,16 +713,6 @@ def ones(shape, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
     return full(shape, 1, ctx, dtype)
 
 
-def zeros_like(data: NDArray) -> NDArray:
-    """Zeros of the shape, dtype and device of `data`."""
-    return zeros(data.shape, data.context, data.dtype)
-
-
-def ones_like(data: NDArray) -> NDArray:
-    """Ones of the shape, dtype and device of `data`."""
-    return ones(data.shape, data.context, data.dtype)
-
-
 def array(source_array, ctx: Context | None = None, dtype=None) -> NDArray:
     """A new array from anything that NumPy takes, or from an NDArray; a number gives shape (1,).
 
@@ -743,7 +733,8 @@ def array(source_array, ctx: Context | None = None, dtype=None) -> NDArray:
 
 def arange(start, stop=None, step=1.0, repeat=1, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
     """Evenly spaced values of [start, stop), each `repeat` times."""
-    return array(np.repeat(np.arange(*((0, start) if stop is None else (start, stop)), step), repeat), ctx, dtype)
+    values = np.arange(0, start, step) if stop is None else np.arange(start, stop, step)
+    return array(np.repeat(values, repeat), ctx, dtype)
 
 
 def concatenate(arrays: Sequence[NDArray], axis: int = 0, always_copy: bool = True) -> NDArray:
@@ -780,13 +771,13 @@ def save(fname: str, data) -> None:
         data = [data]
     if not isinstance(data, (dict, list, tuple)):
         raise TypeError(f"save: expected NDArrays in a list or dict, got {type(data).__name__}.")
-    keyed = isinstance(data, dict)
-    names, arrays = (list(data), list(data.values())) if keyed else ([], list(data))
+    names = list(data) if isinstance(data, dict) else None
+    arrays = list(data.values() if isinstance(data, dict) else data)
     for each in arrays:
         if not isinstance(each, NDArray):
             raise TypeError(f"save: expected NDArrays, got {type(each).__name__}.")
     values = [v.result() for v in fetch(arrays)]
-    storage.write_bytes(fname, params.dumps(dict(zip(names, values, strict=True)) if keyed else values))
+    storage.write_bytes(fname, params.dumps(values if names is None else dict(zip(names, values, strict=True))))
 
 
 def load(fname: str):

@@ -41,10 +41,10 @@ def ndarray_function(name: str):
     if name.startswith("__") or name not in REGISTRY:
         raise AttributeError(f"module 'raymx.ndarray' has no attribute {name!r}{did_you_mean(name, names())}")
     cls = REGISTRY[name]
-    plain = set() if cls.variadic else set(cls.declared)
+    plain, declared = not cls.variadic, set(cls.declared)
 
     def function(*args, out=None, ctx=None, name=None, **options):
-        if out.__class__ is NDArray and options.keys() <= plain and all(a.__class__ is NDArray for a in args):
+        if plain and out.__class__ is NDArray and options.keys() <= declared and _all_arrays(args):
             op = make(cls, **options)  # an optimizer's step: nothing to sort
             if len(args) == len(op.inputs()) + len(op.aux()):
                 return invoke(op, args, out)
@@ -56,6 +56,10 @@ def ndarray_function(name: str):
     function.__doc__ = opdoc.document(cls, "ndarray")
     function.__signature__ = opdoc.signature(cls, "ndarray")  # type: ignore[attr-defined]
     return function
+
+
+def _all_arrays(args) -> bool:
+    return all(a.__class__ is NDArray for a in args)
 
 
 def _of_two_operands(name: str):

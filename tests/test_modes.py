@@ -17,7 +17,7 @@ from tests.faults import actors, late_operator, run_script
 
 def late(array):
     """What an operator that fails when it runs makes of an array."""
-    return mx.nd.invoke(make("_test_late"), (array,))
+    return mx.nd.invoke(make("_test_late"), (array,))  # the user's line
 
 
 def late_executor(context):
@@ -46,7 +46,7 @@ def context(operator):
 
 
 def test_an_operator_that_fails_is_told_where_its_value_is_read(context):
-    bad = late(mx.nd.ones((2, 3), context))  # the user's line
+    bad = late(mx.nd.ones((2, 3), context))
     after = bad + 1
     with pytest.raises(TaskError) as caught:
         after.asnumpy()
@@ -111,7 +111,7 @@ def test_what_is_built_on_an_array_that_never_was_fails_for_its_reason(context):
 
 def test_failures_spread_across_devices(operator):
     with devices.in_this_process(seed=3):
-        bad = late(mx.nd.ones((2, 3), mx.cpu(1)))  # the user's line
+        bad = late(mx.nd.ones((2, 3), mx.cpu(1)))
         far = bad.copyto(mx.cpu(3)) + 1
         with pytest.raises(TaskError, match=r"_test_late on cpu\(1\)") as caught:
             far.asnumpy()
@@ -254,5 +254,5 @@ a += 1""")  # fmt: skip
     assert run_script(broken, RAYMX_CHECK="0").returncode == 0
     done = run_script(broken, RAYMX_CHECK="1")
     assert done.returncode == 1
-    text = "raymx.errors.DeviceError: cpu(0) stopped: AssertionError: variable \"nobody's\" is kept but nobody runs on it"
-    assert done.stderr.rstrip().splitlines()[-1].startswith(text)
+    text = "cpu(0) stopped: AssertionError: variable \"nobody's\" is kept but nobody runs on it. Its arrays are gone"
+    assert done.stderr.rstrip().splitlines()[-1].startswith(f"raymx.errors.DeviceError: {text}")

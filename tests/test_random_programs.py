@@ -39,8 +39,9 @@ class Program:
 
     def run(self) -> None:
         self.new()
-        steps = [self.new, self.view, self.reshape, self.scalar, self.inplace, self.binary, self.copy_over, self.copy_to,
-                 self.assign, self.gather, self.scatter, self.delete, self.read, self.bind, self.forward, self.backward]
+        steps = [self.new, self.view, self.reshape, self.scalar, self.inplace, self.binary, self.copy_over,
+                 self.copy_to, self.assign, self.gather, self.scatter, self.delete, self.read, self.bind, self.forward,
+                 self.backward]
         weights = [3, 4, 1, 5, 5, 5, 4, 3, 4, 2, 2, 3, 2, 1, 3, 2]
         for step in self.chance.choices(steps, weights, k=STEPS):
             if not self.live:

@@ -12,7 +12,6 @@ from raymx.engine.recorder import Flusher, Lane, Transport, again
 from raymx.engine.segment import Failure
 from raymx.errors import MXNetError, TaskError
 
-
 L = TypeVar("L", bound=Lane)
 
 

@@ -291,6 +291,8 @@ class Lane:
         number, self._number = self._number, self._number + 1
         try:
             ticket = self._transport.send(number, segments, exports)
+        except DeviceTimeoutError:  # the naive engine's: it waits while it sends
+            raise
         except DeviceError as error:
             self._lose(error)
             raise self._told() from error.__cause__

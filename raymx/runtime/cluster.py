@@ -108,15 +108,10 @@ def connect(kind: str, index: int) -> RayTransport:
             backend = "gpu"
             options = {"num_cpus": 0, "num_gpus": 1, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, False)}
     join()
-    actor = start_device(name, backend, config.snapshot(), _threads(), **options)
+    actor = start_device(name, backend, config.snapshot(), **options)
     transport = RayTransport(name, actor)
     transport.wait_until_started(config.get("start_timeout_s"))
     return transport
-
-
-def _threads() -> int:
-    wanted = config.get("device_threads")
-    return wanted or max(1, len(os.sched_getaffinity(0)) // max(1, config.get("virtual_gpus")))
 
 
 class RayTicket:

@@ -1,6 +1,7 @@
 """The device's host: order, waiting for other devices, failures. Values come from plain callbacks; no Ray."""
 
 import threading
+import weakref
 from concurrent.futures import Future
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from raymx.actors.device import EXPORT, FREE, GATHER, IMPORT, NEW, PUT, SCATTER, SEED, SYNC, VIEW, WRITE, DeviceRunner
 from raymx.actors.host import DeviceHost
-from raymx.engine.segment import Failure, Segment
+from raymx.engine.segment import Failure, Segment, lost
+from raymx.errors import DeviceLostError
 from raymx.ops.op import make
 
 F32 = np.dtype("float32")
@@ -181,3 +183,149 @@ def test_all_work_runs_on_one_thread(host, monkeypatch, arriving):
     arriving["ref"](np.zeros(1, F32))
     answer(future)
     assert threads == {host._thread.ident}
+
+
+# ---- faults of the host itself ----
+
+
+@pytest.fixture
+def broken(host, monkeypatch):
+    """A host whose next segment meets a fault of raymx itself."""
+
+    def run(*args):
+        raise SystemError("planned")
+
+    monkeypatch.setattr(host.runner, "run", run)
+    return host
+
+
+def test_after_a_fault_nobody_waits_for_ever(broken):
+    awaiting = broken.submit(0, [segment((NEW, 1, (1,), F32), writes=[9]), segment((IMPORT, 1), awaits="ref")])
+    early = broken.submit(2, [segment(array(2, 1.0))])
+    dependent = broken.submit(1, [segment(array(3, 1.0), writes=[9])])
+    late = broken.submit(3, [segment(array(4, 1.0))])
+    for future in (awaiting, early, dependent, late):
+        with pytest.raises(SystemError, match="planned"):
+            answer(future)
+    assert broken.describe()["messages"] == 0
+
+
+def test_a_fault_while_a_message_is_taken_in_is_one_of_the_host(host, monkeypatch):
+    def add(*args):
+        raise AssertionError("planned")
+
+    monkeypatch.setattr(host._tracker, "add", add)
+    for number in range(2):
+        with pytest.raises(AssertionError, match="planned"):
+            answer(host.submit(number, [segment(array(1, 1.0))]))
+
+
+def test_closing_answers_what_has_not_run():
+    arriving = {}
+    host = DeviceHost(DeviceRunner("dev(0)"), arriving.__setitem__, check=True)
+    waiting = host.submit(0, [segment((NEW, 1, (1,), F32), writes=[1]),
+                              segment((IMPORT, 1), writes=[1], awaits="ref")])  # fmt: skip
+    host.close()
+    arriving["ref"](np.zeros(1, F32))  # too late, and no harm
+    for future in (waiting, host.submit(1, [segment(array(1, 1.0))])):
+        with pytest.raises(DeviceLostError, match=r"dev\(0\) was shut down; its arrays are gone\."):
+            answer(future)
+    assert not host._thread.is_alive()
+
+
+def test_what_is_awaited_in_vain_can_be_given_up(host, arriving):
+    host.submit(0, [segment((NEW, 1, (1,), F32), writes=[1]), segment((IMPORT, 1), writes=[1], awaits="ref")])
+    future = host.submit(1, [segment((EXPORT, 1, 0), reads=[1])], 1)
+    failure = lost("gpu(3) is gone")
+    host.give_up(failure)
+    assert answer(future)[1] == [failure]
+    arriving["ref"](np.zeros(1, F32))  # comes after all: ignored
+    assert answer(host.submit(2, [segment((EXPORT, 1, 0), reads=[1])], 1))[1] == [failure]
+
+
+def test_promised_values_that_come_for_nobody_are_not_kept(broken):
+    with pytest.raises(SystemError):
+        answer(broken.submit(0, [segment(array(1, 1.0))]))
+    broken.deliver(7, np.zeros(1000))
+    assert broken._delivered == {}
+
+
+# ---- failures of tasks ----
+
+
+def test_a_copy_of_a_whole_array_heals_as_well(host):
+    bad = make("_plus")
+    tasks = [array(1, 5.0, 6.0, 7.0), array(2, 1.0, 2.0, 3.0), array(4, 1.0, 2.0), (bad, (2,), (2, 4)),
+             (SCATTER, 2, ..., 1), (EXPORT, 2, 0)]  # fmt: skip
+    _, values = answer(host.submit(0, [segment(*tasks)], 1))
+    np.testing.assert_array_equal(values[0], [5, 6, 7])
+
+
+def test_what_needs_an_array_that_could_not_be_made_fails_for_its_reason(host):
+    tasks = [array(1, 1.0), (NEW, 2, (1 << 50,), F32), (VIEW, 3, 2, (2,), (4,), 0), (GATHER, 2, 1, (0,)),
+             (SCATTER, 2, (0,), 1), (WRITE, 3, np.zeros(2, F32)), (EXPORT, 3, 0), (SYNC, 2, 1)]  # fmt: skip
+    report, values = answer(host.submit(0, [segment(*tasks)], 2))
+    assert [f.position for f in report.failures] == [(0, 1)]
+    assert values == report.failures * 2
+    assert report.failures[0].text.startswith("new on dev(0): MemoryError: Unable to allocate 4.00 PiB")
+
+
+def test_states_that_a_failed_operator_would_have_changed_are_marked(host, monkeypatch):
+    op = make("_plus")
+    monkeypatch.setattr(op, "inputs", lambda: ("lhs",))  # the second array stands for a state
+    tasks = [array(1, 1.0, 2.0), array(2, 1.0, 2.0, 3.0), (op, (3,), (1, 2), (((2,), F32),)),
+             (SYNC, 2, 0), (SYNC, 1, 1)]  # fmt: skip
+    report, values = answer(host.submit(0, [segment(*tasks)], 2))
+    assert values == [report.failures[0], None]
+
+
+class Raising:
+    """A value whose elements cannot be had."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __array__(self, *args, **kwargs):
+        raise self.error
+
+
+def test_a_failure_keeps_nothing_alive(host):
+    """Its cause says in a note where it happened; the frames, which hold arrays, are gone."""
+
+    value = Raising(LookupError("planned"))
+    reference = weakref.ref(value)
+    message = [array(1, 1.0), (WRITE, 1, value)]
+    report, _ = answer(host.submit(0, [segment(*message)]))
+    del value, message
+    answer(host.submit(1, [segment(array(2, 1.0))]))  # the thread has moved on
+    cause = report.failures[0].cause
+    assert isinstance(cause, LookupError) and cause.__traceback__ is None
+    assert reference() is None
+    assert "On dev(0):\n" in cause.__notes__[0] and "in __array__" in cause.__notes__[0]
+
+
+def test_a_cause_that_cannot_be_pickled_is_left_out(host):
+    class Local(Exception):
+        pass
+
+    report, _ = answer(host.submit(0, [segment(array(1, 1.0), (WRITE, 1, Raising(Local("planned"))))]))
+    assert report.failures[0].cause is None
+    assert report.failures[0].text == "write on dev(0): Local: planned"
+
+
+def test_values_that_came_and_went_are_not_kept(host, arriving):
+    value = np.array([4.0], F32)
+    reference = weakref.ref(value)
+    future = host.submit(0, [segment((NEW, 1, (1,), F32), writes=[1]), segment((IMPORT, 1), writes=[1], awaits="ref"),
+                             segment((EXPORT, 1, 0), reads=[1])], 1)  # fmt: skip
+    arriving["ref"](value)
+    del value
+    exported = weakref.ref(answer(future)[1][0])
+    del future
+    answer(host.submit(1, [segment(array(2, 1.0))]))
+    assert (reference(), exported()) == (None, None)
+
+
+def test_a_device_says_what_it_holds(host):
+    answer(host.submit(0, [segment(array(1, 1.0), array(2, 1.0), (FREE, 1))]))
+    assert host.describe() == {"arrays": 1, "programs": 0, "messages": 0}
