@@ -318,7 +318,7 @@ def test_values_that_came_and_went_are_not_kept(host, arriving):
     reference = weakref.ref(value)
     future = host.submit(0, [segment((NEW, 1, (1,), F32), writes=[1]), segment((IMPORT, 1), writes=[1], awaits="ref"),
                              segment((EXPORT, 1, 0), reads=[1])], 1)  # fmt: skip
-    arriving["ref"](value)
+    arriving.pop("ref")(value)
     del value
     exported = weakref.ref(answer(future)[1][0])
     del future
