@@ -26,13 +26,14 @@ ROOT = Path(__file__).parents[1]
 
 
 class When:
-    """Something to index an array with, that runs `code` when a task of the device does so."""
+    """Something to index an array with, that runs `code` when a task of the device does so; `index` is what it then
+    stands for, as an expression with `{}` for the value of the code."""
 
-    def __init__(self, code: str):
-        self.code = code
+    def __init__(self, code: str, index: str = "{} and 0"):
+        self.code = index.format(f"({code})")
 
     def __reduce__(self):
-        return eval, (f"type('When', (), {{'__index__': lambda self: ({self.code}) and 0}})()",)
+        return eval, (f"type('When', (), {{'__index__': lambda self: int({self.code})}})()",)
 
 
 class WhenRead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -162,7 +163,8 @@ class RayTransport:
                 "node, or raise the switch start_timeout_s (RAYMX_START_TIMEOUT_S)."
             ) from None
         except RayError as error:
-            raise DeviceStartError(f"{self.name} could not start: {_words(error)}") from error
+            last_line = str(error).strip().splitlines()[-1]  # before it come frames of both processes
+            raise DeviceStartError(f"{self.name} could not start: {last_line}") from error
         watch = self.actor.watch.options(concurrency_group="watch").remote()
         watch.future().add_done_callback(lambda f: self._gone(f.exception()))
         _live[self.name] = self
@@ -282,13 +284,13 @@ class Pulse:
         self._transport = transport
         self._sign: Any = None  # the ref of the last question's answer
         self._missed = 0  # beats since it was asked
-        self._checked = 0.0
+        self._checked = -math.inf
 
     def check(self, beat_s: float) -> None:
         """See whether the last question was answered, and ask the next one; two beats without an answer mean lost."""
         now = time.monotonic()
-        if now - self._checked < beat_s / 2:
-            return  # another thread has just been here
+        if now - self._checked < beat_s * 0.9:
+            return  # another thread has been here
         self._checked = now
         if self._sign is None or ray.wait([self._sign], timeout=0)[0]:
             self._sign, self._missed = self._transport.ask(), 0
