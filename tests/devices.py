@@ -96,11 +96,13 @@ def in_this_process(seed: int = 0):
 @contextlib.contextmanager
 def ordinary(number: int = 1):
     """A context whose device is one of this process like `cpu(0)`, made with the switches that hold now."""
-    before = runtime._connect
+    context, lanes = mx.cpu(number), runtime.engine.lanes
+    before, aside = runtime._connect, lanes.pop(str(context), None)
     runtime._connect = lambda kind, index: local.connect(f"{kind}({index})")
-    context = mx.cpu(number)
     try:
         yield context
     finally:
         runtime._connect = before
         runtime.restart(context)
+        if aside is not None:
+            lanes[str(context)] = aside

@@ -162,8 +162,10 @@ def _answer(device: str, answer: Future, timeout_s: float | None):
 
 def stopped(device: str, error: BaseException) -> DeviceError:
     """The error for a device that met something it cannot go on from."""
-    words = _words(error).rstrip(".")
-    return DeviceError(f"{device} stopped: {words}. Its arrays are gone; raymx.runtime.restart(context) starts it anew.")
+    return DeviceError(
+        f"{device} stopped: {_words(error).rstrip('.')}. Its arrays are gone; raymx.runtime.restart(context) starts it "
+        "anew."
+    )
 
 
 def _words(error: BaseException) -> str:
