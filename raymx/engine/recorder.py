@@ -80,6 +80,11 @@ def line_of(source) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
+def _say(words: str) -> None:
+    """A line for whoever debugs; in one piece, as several threads may talk."""
+    sys.stderr.write(f"[raymx] {words}\n")
+
+
 class Lane:
     """One device's stream of tasks. Any thread may push. The switches that concern a lane are read when it is made."""
 
@@ -172,12 +177,20 @@ class Lane:
     # ---- waiting ----
 
     def wait(self) -> None:
-        """Send everything and wait until the device has done all of it. Raises DeviceLostError, DeviceTimeoutError."""
+        """Send everything and wait until the device has done all of it; other threads may go on pushing. Raises
+        DeviceLostError, DeviceTimeoutError."""
         with self._lock:
             if self._open or self._closed:
                 self.send()
-            while self._inflight:
-                self._finish(self._inflight[0])
+            last, pending = self._number, bool(self._inflight)
+        while (sent := self._oldest(last)) is not None:
+            with contextlib.suppress(DeviceLostError):  # met again below, under the lock
+                self._wait_for(sent)
+            with self._lock:
+                if self._inflight and self._inflight[0] is sent:
+                    self._finish(sent)
+        if pending and self._lost is not None:  # another thread has noticed it
+            raise self._told()
 
     def fetch(self, handle):
         """The value behind a handle of `push_exports`. Raises DeviceTimeoutError, DeviceLostError."""
@@ -258,7 +271,7 @@ class Lane:
 
     def _pushed(self, task, full: bool, urgent: bool, nbytes: int = 0) -> None:
         if self._debug > 1:
-            print(f"[raymx] {self.name} {self.describe(task)}"[:300], file=sys.stderr)
+            _say(f"{self.name} {self.describe(task)}"[:300])
         if self._naive:
             self.wait()
             self.raise_failure()
@@ -298,8 +311,8 @@ class Lane:
             raise self._told() from error.__cause__
         self._inflight.append(_Sent(number, ticket, sources))
         if self._debug:
-            print(f"[raymx] {self.name} message {number}: {sum(len(s.tasks) for s in segments)} tasks in "
-                  f"{len(segments)} segments, {len(self._inflight)} under way", file=sys.stderr)  # fmt: skip
+            _say(f"{self.name} message {number}: {sum(len(s.tasks) for s in segments)} tasks in {len(segments)} segments, "
+                 f"{len(self._inflight)} under way")  # fmt: skip
         return ticket
 
     def _close_segment(self) -> None:
@@ -334,12 +347,19 @@ class Lane:
             finally:
                 self._lock.release()
 
+    def _oldest(self, last: int) -> _Sent | None:
+        with self._lock:
+            return self._inflight[0] if self._inflight and self._inflight[0].number < last else None
+
+    def _wait_for(self, sent: _Sent) -> None:
+        limit = config.get("timeout_s") or float("inf")
+        if not sent.ticket.wait(limit):
+            raise self._timeout(limit)
+
     def _finish(self, sent: _Sent) -> None:
         """Wait for a message and take its report in."""
-        limit = config.get("timeout_s") or float("inf")
         try:
-            if not sent.ticket.wait(limit):
-                raise self._timeout(limit)
+            self._wait_for(sent)
             report = sent.ticket.report()
         except DeviceTimeoutError:
             raise

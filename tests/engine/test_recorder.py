@@ -291,6 +291,47 @@ def test_the_flusher_waits_for_no_thread(lane, transport):
         assert answers == [True] and transport.sent == []
 
 
+def test_other_threads_push_while_one_waits(lane, transport):
+    lane.push("long")
+    pushed = threading.Event()
+
+    def push():
+        lane.push("meanwhile")
+        lane.send()
+        pushed.set()
+
+    def hold():
+        thread.start()
+        assert pushed.wait(DEADLINE_S)
+        transport.waited = None
+
+    thread = threading.Thread(target=push)
+    transport.waited = hold
+    lane.wait()
+    thread.join(DEADLINE_S)
+    assert tasks(transport) == [[["long"]], [["meanwhile"]]]
+    assert [sent.number for sent in lane._inflight] == [1], "what came later was not waited for"
+
+
+def test_a_loss_that_another_thread_notices_is_told_to_whoever_waits(lane, transport):
+    (handle,) = lane.push_exports([lambda slot: ("export", slot)], [(1,)])
+    noticed = threading.Event()
+
+    def notice():
+        transport.lost = DeviceLostError("dev(0) was lost.")
+        with pytest.raises(DeviceLostError):
+            lane.fetch(handle)
+        noticed.set()
+
+    def hold():
+        threading.Thread(target=notice).start()
+        assert noticed.wait(DEADLINE_S)
+
+    transport.waited = hold
+    with pytest.raises(DeviceLostError, match="was lost"):
+        lane.wait()
+
+
 def test_closing_tells_whoever_waits(lane, transport):
     """`close` must not wait for the lock of a thread that waits for the device."""
     lane.push("long")
