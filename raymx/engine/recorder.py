@@ -311,7 +311,8 @@ class Lane:
             raise self._told() from error.__cause__
         self._inflight.append(_Sent(number, ticket, sources))
         if self._debug:
-            _say(f"{self.name} message {number}: {sum(len(s.tasks) for s in segments)} tasks in {len(segments)} segments, "
+            count = sum(len(s.tasks) for s in segments)
+            _say(f"{self.name} message {number}: {count} tasks in {len(segments)} segments, "
                  f"{len(self._inflight)} under way")  # fmt: skip
         return ticket
 
