@@ -184,8 +184,7 @@ class Lane:
                 self.send()
             last, pending = self._number, bool(self._inflight)
         while (sent := self._oldest(last)) is not None:
-            with contextlib.suppress(DeviceLostError):  # met again below, under the lock
-                self._wait_for(sent)
+            self._wait_for(sent)
             with self._lock:
                 if self._inflight and self._inflight[0] is sent:
                     self._finish(sent)
@@ -196,13 +195,10 @@ class Lane:
         """The value behind a handle of `push_exports`. Raises DeviceTimeoutError, DeviceLostError."""
         limit = config.get("timeout_s") or float("inf")
         try:
-            value = self._transport.fetch(handle, limit)
+            with self._telling_loss():
+                value = self._transport.fetch(handle, limit)
         except TimeoutError:
             raise self._timeout(limit) from None
-        except DeviceError as error:
-            with self._lock:
-                self._lose(error)
-                raise self._told() from error.__cause__
         self._let_go()
         return value
 
@@ -221,7 +217,7 @@ class Lane:
         with self._lock:
             with self.noting_loss(), contextlib.suppress(DeviceTimeoutError):
                 while self._inflight and self._inflight[0].number <= failure.message:
-                    self._finish(self._inflight[0])
+                    self._finish_oldest()
             self._unraised.pop(_place(failure), None)
             return _error(failure, self.failed.get(_place(failure)))
 
@@ -302,13 +298,8 @@ class Lane:
         message, self._closed, self._payload_nbytes = self._closed, [], 0
         segments, sources = [segment for segment, _ in message], [source for _, source in message]
         number, self._number = self._number, self._number + 1
-        try:
+        with self._telling_loss():
             ticket = self._transport.send(number, segments, exports)
-        except DeviceTimeoutError:  # the naive engine's: it waits while it sends
-            raise
-        except DeviceError as error:
-            self._lose(error)
-            raise self._told() from error.__cause__
         self._inflight.append(_Sent(number, ticket, sources))
         if self._debug:
             count = sum(len(s.tasks) for s in segments)
@@ -333,7 +324,7 @@ class Lane:
     def _bounded(self) -> None:
         self._harvest()
         while len(self._inflight) >= self._bound:
-            self._finish(self._inflight[0])
+            self._finish_oldest()
 
     def _harvest(self) -> None:
         while self._inflight and self._inflight[0].ticket.done():
@@ -348,32 +339,43 @@ class Lane:
             finally:
                 self._lock.release()
 
+    @contextlib.contextmanager
+    def _telling_loss(self):
+        """An error of the device as a whole is the loss of it, unless it is only late."""
+        try:
+            yield
+        except DeviceTimeoutError:
+            raise
+        except DeviceError as error:
+            with self._lock:
+                self._lose(error)
+                raise self._told() from error.__cause__
+
     def _oldest(self, last: int) -> _Sent | None:
         with self._lock:
             return self._inflight[0] if self._inflight and self._inflight[0].number < last else None
 
     def _wait_for(self, sent: _Sent) -> None:
         limit = config.get("timeout_s") or float("inf")
-        if not sent.ticket.wait(limit):
-            raise self._timeout(limit)
+        with self._telling_loss():
+            if not sent.ticket.wait(limit):
+                raise self._timeout(limit)
+
+    def _finish_oldest(self) -> None:
+        sent = self._inflight[0]
+        self._wait_for(sent)
+        self._finish(sent)
 
     def _finish(self, sent: _Sent) -> None:
-        """Wait for a message and take its report in."""
-        try:
-            self._wait_for(sent)
+        """Take in the report of the oldest message, which is answered."""
+        with self._telling_loss():
             report = sent.ticket.report()
-        except DeviceTimeoutError:
-            raise
-        except DeviceError as error:
-            self._lose(error)
-            raise self._told() from error.__cause__
         if report.events:
             trace.record(self.name, report.events)
         for failure in report.failures:
             segment, task = failure.position
             self._note(failure, sent.sources[segment][task])
-        if self._inflight and self._inflight[0] is sent:
-            self._inflight.popleft()
+        self._inflight.popleft()
 
     def _note(self, failure: Failure, source) -> None:
         self.failed[_place(failure)] = source
