@@ -168,7 +168,9 @@ class Lane:
         try:
             with self.noting_loss():
                 self._harvest()
-                if not self._inflight and self._lost is None:
+                if self._lost is not None and not (self._open or self._closed):
+                    self._freed.clear()
+                elif not self._inflight:
                     self.send()
             return bool(self._open or self._closed)
         finally:

@@ -101,6 +101,23 @@ def test_a_loss_told_at_a_push_is_not_told_again(engine):
     engine.wait_all()
 
 
+def test_work_for_a_device_that_is_known_to_be_lost_is_told_again(engine):
+    lane, transport = add(engine, "a")
+    lane.push("work")
+    lose(transport)
+    with pytest.raises(DeviceLostError):
+        engine.wait_all()
+    lane.free(1, 1)
+    lane.flush_if_idle()
+    engine.wait_all()
+    lane.push("more")  # recorded: to look costs more than to record
+    lane.flush_if_idle()
+    assert not (lane._open or lane._freed)
+    with pytest.raises(DeviceLostError):
+        engine.wait_all()
+    engine.wait_all()
+
+
 def test_failures_of_other_devices_stay_for_the_next_wait(engine):
     for name in "ab":
         lane, transport = add(engine, name)
