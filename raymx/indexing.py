@@ -64,10 +64,9 @@ def reshape(shape: Shape, strides: tuple[int, ...], dtype: np.dtype, new_shape: 
     """The window that shows the same elements in another shape, or None if no strides can."""
     proxy = np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, strides)
     try:
-        proxy.shape = new_shape
-    except AttributeError:
+        return Window(new_shape, np.reshape(proxy, new_shape, copy=False).strides, 0)
+    except ValueError:
         return None
-    return Window(new_shape, proxy.strides, 0)
 
 
 def _positions(keys: tuple, shape: Shape) -> Positions:

@@ -205,6 +205,11 @@ def test_grad_req_for_each_argument(grad_req):
     np.testing.assert_allclose(exe.grad_dict["y"].asnumpy(), 3 * x, rtol=1e-6)
 
 
+def test_no_words_at_all_mean_no_gradient():
+    exe = mlp().simple_bind(mx.cpu(), grad_req=[], data=(4, 5))
+    assert exe.grad_arrays == [None] * len(exe.arg_arrays)
+
+
 def test_a_name_that_grad_req_lacks_is_null():
     exe, x, y = bound_product({"x": "write"})
     assert exe.grad_dict["y"] is None

@@ -609,6 +609,15 @@ def test_in_place_operators_make_a_new_symbol():
     assert total is not before and before.name == "a" and total.list_arguments() == ["a"]
 
 
+def test_constant_symbols():
+    """Shapes may be integers, and a 0 is inferred."""
+    net = sym.Variable("x") * sym.ones(3) + sym.arange(3) + sym.zeros((0,), name="none")
+    assert net.infer_shape() == ([(3,)], [(3,)], [])
+    exe = net.bind(mx.cpu(), {"x": mx.nd.array([5, 6, 7])})
+    assert exe.forward()[0].asnumpy().tolist() == [5, 7, 9]
+    assert sym.ones((2,), dtype="int32").infer_type()[1] == [np.int32]
+
+
 def test_numbers_among_themselves_stay_numbers():
     assert (sym.pow(2, 3), sym.maximum(2, 3), sym.minimum(2, 3), sym.hypot(3, 4)) == (8, 3, 2, 5.0)
 

@@ -132,6 +132,23 @@ def test_types_spread_and_contradict():
     )
 
 
+@pytest.mark.parametrize(
+    ("op", "known", "text"),
+    [
+        (make("_minus"), {"lhs": np.dtype(bool)}, "_minus 'n': lhs must be of a floating or integer type, got bool; "),
+        (make("softmax"), {"data": i32}, "softmax 'n': data must be of a floating type, got int32; "),
+        (make("Activation", act_type="tanh"), {"data": i32}, "Activation 'n': data must be of a floating type, got"),
+        (make("SoftmaxOutput"), {"label": i32}, "SoftmaxOutput 'n': data must be of a floating type, got int32; "),
+    ],
+)
+def test_types_that_an_operator_does_not_take(op, known, text):
+    names = op.inputs() + op.outputs()
+    with pytest.raises(DTypeError) as caught:
+        infer_types(op, {n: known.get(n) for n in names}, "n")
+    assert str(caught.value).startswith(text)
+    assert str(caught.value).endswith("convert it with astype or Cast.")
+
+
 def test_cast_stops_types():
     assert infer_types(make("Cast", dtype="int32"), {"data": None, "out": None}) == {"data": None, "out": i32}
 
@@ -140,5 +157,7 @@ def test_an_imperative_call_is_inferred_at_once():
     fc = make("FullyConnected", num_hidden=3)
     assert infer_call(fc, ((4, 5), (3, 5), (3,)), (f64,) * 3) == (((4, 3), f64),)
     assert infer_call(make("_zeros", shape=(2,), dtype="int32"), (), ()) == (((2,), i32),)
+    draw = make("_random_uniform", dtype="float32")
+    assert infer_call(draw, (), (), (((2, 3), f64),)) == (((2, 3), f64),)  # the array that it fills
     with pytest.raises(ShapeError, match=r"^_set_value: cannot tell the shape of out from no shapes\.$"):
         infer_call(make("_set_value", src=1), (), ())

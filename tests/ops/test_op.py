@@ -81,6 +81,11 @@ def test_strings_give_the_same_operator_as_values(name, strings, values):
     assert make(name, **strings) is make(name, **values)
 
 
+def test_negative_zero_is_another_operator():
+    assert make("_div_scalar", scalar=-0.0) is not make("_div_scalar", scalar=0.0)
+    assert make("_div_scalar", scalar=-0.0) is make("_div_scalar", scalar=-0.0)
+
+
 def test_scalars_of_another_type_are_another_operator():
     assert make("_plus_scalar", scalar=1) is not make("_plus_scalar", scalar=1.0)
     assert make("_plus_scalar", scalar=1).attrs == {"scalar": 1}

@@ -21,6 +21,7 @@ def _declared(annotation, **settings) -> Param:
         ("bool", "true", True),
         ("bool", 0, False), ("Shape", "(2,)", (2,)), ("Shape", "[2, 3]", (2, 3)), ("Shape", "(2L, 3L)", (2, 3)),
         ("Shape", 2, (2,)), ("Shape", "()", ()), ("Shape", np.array([2, 3]), (2, 3)), ("int | None", "None", None),
+        ("Bounds", "(None, 2)", (None, 2)), ("Bounds", [np.int64(1), None], (1, None)), ("Bounds", 3, (3,)),
         ("np.dtype", "float16", np.dtype("float16")), ("str", "relu", "relu"),
     ],
 )  # fmt: skip
