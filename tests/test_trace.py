@@ -172,31 +172,6 @@ def test_the_file_is_there_when_the_process_has_ended(tmp_path, setting, ending,
     assert {"_plus_scalar", "_mul_scalar"} < set(names(read(path)["cpu(0)"]))
 
 
-CLUSTER = """
-import os, raymx as mx
-mx.init(address="local", virtual_gpus=2, num_cpus=4, log_to_driver=False)
-a, b = mx.nd.ones((2,), mx.gpu(0)), mx.nd.ones((2,), mx.gpu(1))
-a += 1
-b *= 3
-a.wait_to_read()
-b.wait_to_read()
-a *= 2
-os.kill(mx.runtime.device_pid(mx.gpu(1)), 9)
-b.asnumpy()
-"""
-
-
-@pytest.mark.ray
-def test_the_file_is_there_when_a_script_on_actors_has_failed(tmp_path):
-    """Also what was pushed last, and what the lost device had told before."""
-    path = tmp_path / "trace.json"
-    done = run_script(CLUSTER, RAYMX_TRACE=str(path))
-    assert "DeviceLostError: gpu(1) was lost" in done.stderr and done.returncode == 1
-    rows = read(path)
-    assert names(rows["gpu(0)"])[-1] == "_mul_scalar"
-    assert "_mul_scalar" in names(rows["gpu(1)"])
-
-
 def test_a_file_that_cannot_be_written_is_told(tmp_path):
     path = tmp_path / "missing" / "trace.json"
     done = run_script("import raymx as mx; mx.nd.ones((2,)).wait_to_read()", RAYMX_TRACE=str(path))

@@ -23,6 +23,7 @@ class Engine(Generic[L]):
         self._lane_type = lane_type
         self.lanes: dict[str, L] = {}
         self.new_variable: Callable[[], int] = itertools.count(1).__next__
+        self._left_behind: list[L] = []  # in a forked process: lanes of the parent
         self._begin()
 
     def _begin(self) -> None:
@@ -50,7 +51,7 @@ class Engine(Generic[L]):
         for lane in lanes:
             lane.flush()
         for lane in lanes:
-            with lane.noting_loss():
+            with lane.noting_loss:
                 lane.wait()
         for lane in lanes:
             lane.raise_failure()
@@ -72,6 +73,7 @@ class Engine(Generic[L]):
         """In a child process: threads and connections did not come along. Begin afresh; whatever was there before
         raises `error`. Variables go on being new."""
         lanes, self.lanes = list(self.lanes.values()), {}
+        self._left_behind += lanes
         for lane in lanes:
             lane.abandon(error)
         self._begin()

@@ -106,6 +106,7 @@ class Lane:
         self._debug = config.get("debug")
         self._lost: MXNetError | None = None  # why nothing can be sent any more
         self._loss_untold = False  # whether nobody has been told of it
+        self.noting_loss, self._telling_loss = _NotingLoss(self), _TellingLoss(self)
 
     # ---- recording ----
 
@@ -154,7 +155,7 @@ class Lane:
 
     def flush(self) -> None:
         """Send everything recorded, if anything is. A loss is noted for `raise_failure`."""
-        with self._lock, self.noting_loss():
+        with self._lock, self.noting_loss:
             if self._open or self._closed:
                 self.send()
 
@@ -166,7 +167,7 @@ class Lane:
         if not self._lock.acquire(blocking=False):
             return True
         try:
-            with self.noting_loss():
+            with self.noting_loss:
                 self._harvest()
                 if self._lost is not None and not (self._open or self._closed):
                     self._freed.clear()
@@ -197,7 +198,7 @@ class Lane:
         """The value behind a handle of `push_exports`. Raises DeviceTimeoutError, DeviceLostError."""
         limit = config.get("timeout_s") or float("inf")
         try:
-            with self._telling_loss():
+            with self._telling_loss:
                 value = self._transport.fetch(handle, limit)
         except TimeoutError:
             raise self._timeout(limit) from None
@@ -217,23 +218,11 @@ class Lane:
     def explain(self, failure: Failure) -> MXNetError:
         """The error for a failure of one of this lane's tasks, with the user's line; it counts as raised."""
         with self._lock:
-            with self.noting_loss(), contextlib.suppress(DeviceTimeoutError):
+            with self.noting_loss, contextlib.suppress(DeviceTimeoutError):
                 while self._inflight and self._inflight[0].number <= failure.message:
                     self._finish_oldest()
             self._unraised.pop(_place(failure), None)
             return _error(failure, self.failed.get(_place(failure)))
-
-    @contextlib.contextmanager
-    def noting_loss(self):
-        """Inside, the loss of the device raises nothing, but is kept for the next `raise_failure`."""
-        try:
-            yield
-        except DeviceTimeoutError:
-            raise
-        except MXNetError:
-            if self._lost is None:
-                raise
-            self._loss_untold = True
 
     # ---- ending ----
 
@@ -251,8 +240,10 @@ class Lane:
             self._drop()
 
     def abandon(self, error: MXNetError) -> None:
-        """The device is out of reach for good: every later use raises `error`."""
-        self._lock = threading.RLock()
+        """In a forked process: the device is the parent's, and every later use raises `error`. Whatever the lane holds
+        is kept, for to let go of it might call threads that did not come along."""
+        self._left_behind = self._inflight, self._open, self._closed
+        self._lock, self._inflight = threading.RLock(), deque()
         self._lose(error)
 
     # ---- what those who derive a lane say about tasks ----
@@ -300,7 +291,7 @@ class Lane:
         message, self._closed, self._payload_nbytes = self._closed, [], 0
         segments, sources = [segment for segment, _ in message], [source for _, source in message]
         number, self._number = self._number, self._number + 1
-        with self._telling_loss():
+        with self._telling_loss:
             ticket = self._transport.send(number, segments, exports)
         self._inflight.append(_Sent(number, ticket, sources))
         if self._debug:
@@ -336,22 +327,10 @@ class Lane:
         """Forget answered messages, whose tickets may hold large values, unless another thread is at it."""
         if self._lock.acquire(blocking=False):
             try:
-                with self.noting_loss():
+                with self.noting_loss:
                     self._harvest()
             finally:
                 self._lock.release()
-
-    @contextlib.contextmanager
-    def _telling_loss(self):
-        """An error of the device as a whole is the loss of it, unless it is only late."""
-        try:
-            yield
-        except DeviceTimeoutError:
-            raise
-        except DeviceError as error:
-            with self._lock:
-                self._lose(error)
-                raise self._told() from error.__cause__
 
     def _oldest(self, last: int) -> _Sent | None:
         with self._lock:
@@ -359,7 +338,7 @@ class Lane:
 
     def _wait_for(self, sent: _Sent) -> None:
         limit = config.get("timeout_s") or float("inf")
-        with self._telling_loss():
+        with self._telling_loss:
             if not sent.ticket.wait(limit):
                 raise self._timeout(limit)
 
@@ -370,7 +349,7 @@ class Lane:
 
     def _finish(self, sent: _Sent) -> None:
         """Take in the report of the oldest message, which is answered."""
-        with self._telling_loss():
+        with self._telling_loss:
             report = sent.ticket.report()
         if report.events:
             trace.record(self.name, report.events)
@@ -411,6 +390,33 @@ class Lane:
     def _drop(self) -> None:
         self._open, self._closed, self._payload_nbytes = [], [], 0
         self._freed.clear()
+
+
+class _TellingLoss:
+    """Inside, an error of the device as a whole is the loss of it, unless it is only late."""
+
+    def __init__(self, lane: Lane):
+        self._lane = lane
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, frames) -> bool | None:
+        if isinstance(error, DeviceError) and not isinstance(error, DeviceTimeoutError):
+            with self._lane._lock:
+                self._lane._lose(error)
+                raise self._lane._told() from error.__cause__
+        return None
+
+
+class _NotingLoss(_TellingLoss):
+    """Inside, the loss of the device raises nothing, but is kept for the next `raise_failure`."""
+
+    def __exit__(self, kind, error, frames) -> bool:
+        noted = isinstance(error, MXNetError) and not isinstance(error, DeviceTimeoutError)
+        noted = noted and self._lane._lost is not None
+        self._lane._loss_untold |= noted
+        return noted
 
 
 _Place = tuple[int, tuple[int, int]]

@@ -1,6 +1,7 @@
 """Several lanes together: waiting for all, losses, failures that travel, forks. Transports here are plain objects."""
 
 import threading
+import weakref
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_a_loss_told_at_a_push_is_not_told_again(engine):
     lane.push("work")
     lose(transport)
     lane.flush()
-    with lane.noting_loss():
+    with lane.noting_loss:
         lane.wait()
     with pytest.raises(DeviceLostError):
         lane.push("more", urgent=True)
@@ -167,3 +168,19 @@ def test_after_a_fork_variables_stay_new_and_old_lanes_say_so(engine):
     again.push("the child's")
     engine.wait_all()
     assert transport.sent == [] and len(fresh.sent) == 1
+
+
+def test_a_forked_process_lets_go_of_nothing_that_is_the_parents(engine):
+    """A ticket may hold what another library's threads take care of; in the child they are gone, and it would hang."""
+    lane, transport = add(engine, "a")
+    lane.push("work")
+    tickets = [weakref.ref(lane.send())]
+    awaited = threading.Event()
+    tickets.append(weakref.ref(awaited))
+    with lane._lock:
+        lane.push_arrival("import", (1,), awaited)
+    engine.after_fork(MXNetError("the parent's"))
+    del lane, awaited
+    with pytest.raises(MXNetError):
+        engine._left_behind[0].send()
+    assert all(ticket() is not None for ticket in tickets)

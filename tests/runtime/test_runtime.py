@@ -12,7 +12,7 @@ import pytest
 import raymx as mx
 from raymx import runtime
 from raymx.errors import DeviceError
-from tests import devices
+from tests import devices, test_trace
 from tests.conftest import LEFTOVER_TIMEOUT_S, MARK, _processes
 from tests.faults import actors, run_script
 
@@ -169,6 +169,7 @@ mx.init(address="local", num_cpus=4, log_to_driver=False)
 a, b = mx.nd.zeros((1000, 1000), mx.cpu(1)), mx.nd.zeros((1000, 1000), mx.cpu(2))
 a.copyto(b)
 b.wait_to_read()
+b *= 3
 os.kill(mx.runtime.device_pid(mx.cpu(1)), 9)
 while True:
     a += 1
@@ -176,13 +177,17 @@ while True:
 
 
 @pytest.mark.ray
-def test_a_script_that_loses_its_device_ends_cleanly():
-    mark = uuid.uuid4().hex
-    done = run_script(LOST, **{MARK: mark})
+def test_a_script_that_loses_its_device_ends_cleanly(tmp_path):
+    """With a trace of what was done until then, on the device that was lost and on the others."""
+    mark, trace = uuid.uuid4().hex, tmp_path / "trace.json"
+    done = run_script(LOST, **{MARK: mark}, RAYMX_TRACE=str(trace))
     assert done.returncode == 1
     last = done.stderr.rstrip().splitlines()[-1]
     assert last.startswith("raymx.errors.DeviceLostError: cpu(1) was lost: its process ended (ActorDiedError)"), last
-    assert 'File "<string>", line 9, in <module>' in done.stderr
+    assert 'File "<string>", line 10, in <module>' in done.stderr
+    rows = test_trace.read(trace)
+    assert test_trace.names(rows["cpu(2)"])[-1] == "_mul_scalar"
+    assert "export" in test_trace.names(rows["cpu(1)"])
     deadline = time.monotonic() + LEFTOVER_TIMEOUT_S
     while (left := _processes(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
