@@ -58,6 +58,9 @@ class Op:
     heavy = False  # worth starting at once, and only on the device's own thread
     inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
     inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward
+    elementwise = False  # element i of each output depends on elements i of the inputs only, all of one shape
+    channelled: tuple[str, ...] = ()  # inputs and outputs (N, C, …) that its special kernels take in any layout of
+    # `ops/layout.py`, all in the same one; the gradients of these, too
     direction = "forward"  # which of its special kernels `prepare` looks for
     forward_names: Signature
     backward_names: Signature | None

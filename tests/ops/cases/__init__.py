@@ -1,0 +1,15 @@
+"""The one table of operator cases, a file for each family of `ops/`. `table.py` says how a row is written."""
+
+from tests.ops.cases import (  # noqa: F401
+    arithmetic,
+    creation,
+    elementwise,
+    layers,
+    losses,
+    matrix,
+    reduce,
+    update,
+)
+from tests.ops.cases.table import CASES, FLOATS, INTS, Case, Classes, case, classes
+
+__all__ = ["CASES", "FLOATS", "INTS", "Case", "Classes", "case", "classes"]

@@ -1,0 +1,64 @@
+"""The table of operator cases: one row an operator (or one of its modes), with a plain NumPy reference.
+
+    case("exp", (2, 3), ref=np.exp)
+    case("FullyConnected", (4, 6), (5, 6), (5,), num_hidden=5, ref=lambda x, w, b: x @ w.T + b)
+
+Positional arguments after the name are the inputs and aux states: a tuple is a shape, drawn uniformly from `between`;
+an array stands for itself; `classes(shape, n)` draws whole numbers below n. All further keywords are the operator's
+parameters, except:
+
+- `ref(*inputs)`: the expected output, a tuple of them, or a dict by name, which may hold aux states, too. It gets the
+  inputs in float64 (whole numbers as they are) and, if it wants it, `rng`, seeded as the kernel's.
+- `between`: bounds of the drawn numbers; `dtypes`: element types to run in; `train`: run as in training.
+- `gradient`: input → function of (*inputs, g) giving its gradient, for losses, which state theirs, and for ties. Other
+  gradients are compared with central differences in one random direction.
+- `constant`: inputs through which no gradient passes although the output depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+FLOATS = ("float32", "float64", "float16")
+INTS = ("int32", "uint8", "int8", "int64")
+
+
+@dataclass
+class Case:
+    op: str
+    inputs: tuple
+    ref: Callable
+    params: dict
+    between: tuple[float, float] = (-1.0, 1.0)
+    dtypes: tuple[str, ...] = FLOATS
+    train: bool = False
+    gradient: dict[str, Callable] = field(default_factory=dict)
+    constant: tuple[str, ...] = ()
+
+    def __str__(self):
+        words = [self.op, *(f"{k}={v}" for k, v in self.params.items())]
+        if self.dtypes != FLOATS:
+            words.append("/".join(self.dtypes))
+        return " ".join(words)
+
+
+@dataclass
+class Classes:
+    """An input of whole numbers from 0 to below `n`."""
+
+    shape: tuple[int, ...]
+    n: int
+
+
+def classes(shape, n: int) -> Classes:
+    return Classes((shape,) if isinstance(shape, int) else shape, n)
+
+
+CASES: list[Case] = []
+_OPTIONS = ("between", "dtypes", "train", "gradient", "constant")
+
+
+def case(op: str, *inputs, ref, **keywords) -> None:
+    options = {k: keywords.pop(k) for k in _OPTIONS if k in keywords}
+    CASES.append(Case(op, inputs, ref, keywords, **options))
