@@ -49,6 +49,10 @@ class Gradient(Op):
         """Each gradient has its input's shape, where that input is among the operator's needs."""
         return {f"d_{w}": known[w] for w in self.wants if w in known}
 
+    def infer_type(self, known):
+        """Nothing by itself: each gradient has the type of the array that it belongs to, which the graph knows."""
+        return {}
+
     def scratch(self, shapes, dtype):
         return self.op.scratch_backward(shapes, dtype)
 

@@ -12,7 +12,7 @@ import raymx as mx
 from raymx import opfunctions
 from raymx.errors import MXNetError, ParameterError
 from raymx.ops.op import REGISTRY
-from tests.ops.cases import CASES, Case, Classes
+from tests.ops.cases import CASES, Case, Classes, Fixed
 
 
 def test_every_operator_is_a_documented_function():
@@ -137,10 +137,10 @@ class Call:
             return chance.integers(0, spec.n, spec.shape).astype(self.dtype)
         if isinstance(spec, tuple):
             return chance.uniform(*self.case.between, spec).astype(self.dtype)
-        return np.asarray(spec).astype(self.dtype)
+        return spec.values if isinstance(spec, Fixed) else np.asarray(spec).astype(self.dtype)
 
     def arrays(self) -> list:
-        return [mx.nd.array(h, dtype=self.dtype) for h in self.host]
+        return [mx.nd.array(h, dtype=h.dtype) for h in self.host]
 
     def __call__(self, arrays=None, out=None) -> list[np.ndarray]:
         mx.random.seed(3)

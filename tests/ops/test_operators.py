@@ -14,7 +14,7 @@ from raymx.ops.backend import array_module
 from raymx.ops.gradient import gradient_of
 from raymx.ops.infer import infer_shapes, infer_types
 from raymx.ops.op import REGISTRY, make
-from tests.ops.cases import CASES, Case, Classes
+from tests.ops.cases import CASES, Case, Classes, Fixed
 
 TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-12}
 
@@ -45,7 +45,7 @@ class Run:
             return self.rng.integers(0, spec.n, spec.shape).astype(self.dtype)
         if isinstance(spec, tuple):
             return self.rng.uniform(*self.case.between, spec).astype(self.dtype)
-        return np.array(spec, self.dtype)
+        return spec.values.copy() if isinstance(spec, Fixed) else np.array(spec, self.dtype)
 
     def shapes(self) -> dict:
         known = dict(zip(self.names, (a.shape for a in self.ins), strict=True))
@@ -53,7 +53,7 @@ class Run:
         return {**merged, "out": (2, 3)} if self.case.op == "_set_value" else merged
 
     def types(self) -> dict:
-        known = dict.fromkeys(self.names, self.dtype)
+        known = dict(zip(self.names, (a.dtype for a in self.ins), strict=True))
         return infer_types(self.op, {**known, **dict.fromkeys(self.op.outputs())})
 
     def empty_outs(self) -> list:
@@ -95,7 +95,7 @@ class Run:
         values = dict(zip(self.names, ins, strict=True)) | dict(zip(self.op.outputs(), outs, strict=True))
         values |= {"g": heads[0], **{f"g{i}": g for i, g in enumerate(heads)}}
         shapes = self.shapes()
-        destinations = destinations or [_rubbish(shapes[n], self.dtype) for n in wants]
+        destinations = destinations or [_rubbish(shapes[n], values[n].dtype) for n in wants]
         rng = np.random.default_rng(self.seed)
         _execute(gradient, xp, [values[n] for n in gradient.inputs()], destinations, is_train=self.case.train, rng=rng)
         return dict(zip(wants, destinations, strict=True))

@@ -10,6 +10,6 @@ from tests.ops.cases import (  # noqa: F401
     reduce,
     update,
 )
-from tests.ops.cases.table import CASES, FLOATS, INTS, Case, Classes, case, classes
+from tests.ops.cases.table import CASES, FLOATS, INTS, Case, Classes, Fixed, case, classes, fixed
 
-__all__ = ["CASES", "FLOATS", "INTS", "Case", "Classes", "case", "classes"]
+__all__ = ["CASES", "FLOATS", "INTS", "Case", "Classes", "Fixed", "case", "classes", "fixed"]

@@ -4,8 +4,8 @@
     case("FullyConnected", (4, 6), (5, 6), (5,), num_hidden=5, ref=lambda x, w, b: x @ w.T + b)
 
 Positional arguments after the name are the inputs and aux states: a tuple is a shape, drawn uniformly from `between`;
-an array stands for itself; `classes(shape, n)` draws whole numbers below n. All further keywords are the operator's
-parameters, except:
+an array stands for itself, in the element type of the run; `fixed(values, dtype)` keeps its own; `classes(shape, n)`
+draws whole numbers below n. All further keywords are the operator's parameters, except:
 
 - `ref(*inputs)`: the expected output, a tuple of them, or a dict by name, which may hold aux states, too. It gets the
   inputs in float64 (whole numbers as they are) and, if it wants it, `rng`, seeded as the kernel's.
@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import numpy as np
 
 FLOATS = ("float32", "float64", "float16")
 INTS = ("int32", "uint8", "int8", "int64")
@@ -53,6 +55,17 @@ class Classes:
 
 def classes(shape, n: int) -> Classes:
     return Classes((shape,) if isinstance(shape, int) else shape, n)
+
+
+@dataclass
+class Fixed:
+    """An input with an element type of its own, whatever the run's."""
+
+    values: np.ndarray
+
+
+def fixed(values, dtype: str) -> Fixed:
+    return Fixed(np.array(values, dtype))
 
 
 CASES: list[Case] = []
