@@ -9,6 +9,7 @@ from raymx.ops import (  # noqa: F401
     matrix,
     random,
     reduce,
+    rnn,
     softmax,
     update,
 )

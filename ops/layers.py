@@ -7,7 +7,7 @@ import math
 from raymx.ops.elementwise import ZERO, Unary, rectify, sigmoid, sigmoid_slope, tanh_slope
 from raymx.ops.op import Op, operator
 from raymx.ops.params import Shape, param
-from raymx.ops.random import fill
+from raymx.ops.random import fill_mask
 from raymx.ops.shapes import agreed, reshaped
 from raymx.ops.softmax import softmax, softmax_gradient
 
@@ -141,13 +141,8 @@ class Dropout(Op):
 
     def forward(self, xp, data, *, out, mask=None, is_train=False, rng):
         mask = xp.empty_like(out) if mask is None else mask
-        if self.p == 0 or not (is_train or self.mode == "always"):
-            mask.fill(1)
-            xp.copyto(out, data)
-            return
-        fill(xp, rng.random, mask)
-        xp.greater_equal(mask, self.p, out=mask)
-        xp.multiply(mask, 1 / (1 - self.p) if self.p < 1 else 0, out=mask)
+        drops = is_train or self.mode == "always"
+        fill_mask(xp, rng, mask, self.p if drops else 0)
         xp.multiply(data, mask, out=out)
 
     def backward(self, xp, g, mask, *, d_data=None):

@@ -65,3 +65,13 @@ def fill(xp, sample, out) -> None:
         sample(out=out, dtype=dtype)
     else:
         xp.copyto(out, sample(out.shape, dtype=dtype), casting="unsafe")
+
+
+def fill_mask(xp, rng, mask, p: float) -> None:
+    """mask = 0 with probability `p`, else 1 / (1 - p); without a draw where `p` is 0."""
+    if p == 0:
+        mask.fill(1)
+        return
+    fill(xp, rng.random, mask)
+    xp.greater_equal(mask, p, out=mask)
+    xp.multiply(mask, 1 / (1 - p) if p < 1 else 0, out=mask)

@@ -8,6 +8,7 @@ from tests.ops.cases import (  # noqa: F401
     losses,
     matrix,
     reduce,
+    rnn,
     update,
 )
 from tests.ops.cases.table import CASES, FLOATS, INTS, Case, Classes, Fixed, case, classes, fixed
