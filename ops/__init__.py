@@ -11,6 +11,8 @@ from raymx.ops import (  # noqa: F401
     reduce,
     rnn,
     softmax,
+    special,
+    trigonometry,
     update,
 )
 from raymx.ops.kernels import onednn  # noqa: F401

@@ -255,7 +255,7 @@ def power(xp, lhs, rhs, out) -> None:
         xp.copyto(out, xp.power(lhs, rhs, dtype="float64"), casting="unsafe")
 
 
-# ---- comparisons: no gradient ----
+# ---- comparisons and logic: no gradient ----
 
 
 @operator("_equal", "_Equal")
@@ -304,6 +304,30 @@ class LesserEqual(Binary):
 
     def forward(self, xp, lhs, rhs, *, out):
         xp.less_equal(lhs, rhs, out=out)
+
+
+@operator("_logical_and", "_Logical_And")
+class LogicalAnd(Binary):
+    """out = 1 where both differ from 0, else 0."""
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.logical_and(lhs, rhs, out=out, casting="unsafe")
+
+
+@operator("_logical_or", "_Logical_Or")
+class LogicalOr(Binary):
+    """out = 1 where one or both differ from 0, else 0."""
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.logical_or(lhs, rhs, out=out, casting="unsafe")
+
+
+@operator("_logical_xor", "_Logical_Xor")
+class LogicalXor(Binary):
+    """out = 1 where exactly one differs from 0, else 0."""
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.logical_xor(lhs, rhs, out=out, casting="unsafe")
 
 
 # ---- broadcasting forms ----
@@ -382,6 +406,21 @@ class BroadcastLesser(Broadcasting, Lesser):
 @operator("broadcast_lesser_equal")
 class BroadcastLesserEqual(Broadcasting, LesserEqual):
     """out = 1 where lhs <= rhs, else 0, stretched."""
+
+
+@operator("broadcast_logical_and")
+class BroadcastLogicalAnd(Broadcasting, LogicalAnd):
+    """out = 1 where both differ from 0, else 0, stretched."""
+
+
+@operator("broadcast_logical_or")
+class BroadcastLogicalOr(Broadcasting, LogicalOr):
+    """out = 1 where one or both differ from 0, else 0, stretched."""
+
+
+@operator("broadcast_logical_xor")
+class BroadcastLogicalXor(Broadcasting, LogicalXor):
+    """out = 1 where exactly one differs from 0, else 0, stretched."""
 
 
 # ---- an array and a number ----
@@ -623,6 +662,30 @@ class LesserEqualScalar(WithScalar):
 
     def forward(self, xp, data, *, out):
         xp.less_equal(data, self.number.like(xp, data), out=out)
+
+
+@operator("_logical_and_scalar", "_LogicalAndScalar")
+class LogicalAndScalar(WithScalar):
+    """out = 1 where both differ from 0, of data and scalar, else 0."""
+
+    def forward(self, xp, data, *, out):
+        xp.logical_and(data, self.number.like(xp, data), out=out, casting="unsafe")
+
+
+@operator("_logical_or_scalar", "_LogicalOrScalar")
+class LogicalOrScalar(WithScalar):
+    """out = 1 where one or both differ from 0, of data and scalar, else 0."""
+
+    def forward(self, xp, data, *, out):
+        xp.logical_or(data, self.number.like(xp, data), out=out, casting="unsafe")
+
+
+@operator("_logical_xor_scalar", "_LogicalXorScalar")
+class LogicalXorScalar(WithScalar):
+    """out = 1 where exactly one differs from 0, of data and scalar, else 0."""
+
+    def forward(self, xp, data, *, out):
+        xp.logical_xor(data, self.number.like(xp, data), out=out, casting="unsafe")
 
 
 class SeedScalar(WithScalar):

@@ -21,6 +21,17 @@ def array_module(kind: str):
     return cupy
 
 
+def special(xp):
+    """The special functions (`erf`, `gamma`, …) for `xp`'s arrays, loaded when they are first used."""
+    if xp is numpy:
+        import scipy.special
+
+        return scipy.special
+    import cupyx.scipy.special
+
+    return cupyx.scipy.special
+
+
 def active(xp) -> tuple[str, ...]:
     """The backends whose special kernels may run on `xp`'s arrays in this process, the best first."""
     if xp is numpy and config.get("onednn"):

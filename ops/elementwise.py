@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from raymx.ops.constant import Constant
 from raymx.ops.op import Op, Pairs, operator
 from raymx.ops.shapes import agreed
@@ -77,6 +79,14 @@ class OnesLike(Unary):
 
     def forward(self, xp, data, *, out):
         out.fill(1)
+
+
+@operator("logical_not")
+class LogicalNot(Unary):
+    """out = 1 where data is 0, else 0; no gradient."""
+
+    def forward(self, xp, data, *, out):
+        xp.logical_not(data, out=out, casting="unsafe")
 
 
 @operator("negative", "_neg")
@@ -217,6 +227,34 @@ class Reciprocal(Unary):
         xp.negative(d_data, out=d_data)
 
 
+@operator("cbrt")
+class Cbrt(Unary):
+    """out = the cube root of data."""
+
+    def forward(self, xp, data, *, out):
+        xp.cbrt(data, out=out, casting="unsafe")
+
+    def backward(self, xp, g, out, *, d_data=None):
+        xp.multiply(out, out, out=d_data)
+        xp.multiply(d_data, 3, out=d_data)
+        xp.divide(g, d_data, out=d_data)
+
+
+@operator("rcbrt")
+class Rcbrt(Unary):
+    """out = 1 / the cube root of data."""
+
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.divide(1, xp.cbrt(data), out=out, casting="unsafe")
+
+    def backward(self, xp, g, data, out, *, d_data=None):
+        xp.multiply(g, out, out=d_data)
+        xp.divide(d_data, data, out=d_data)
+        xp.divide(d_data, -3, out=d_data)
+
+
 @operator("exp")
 class Exp(Unary):
     """out = e ** data."""
@@ -255,6 +293,37 @@ class Log(Unary):
         xp.divide(g, data, out=d_data)
 
 
+class LogOfBase(Unary):
+    """A logarithm of another base, whose natural logarithm is `scale`."""
+
+    scale: float
+    inplace_backward = (("g", "d_data"),)
+
+    def backward(self, xp, g, data, *, d_data=None):
+        xp.divide(g, data, out=d_data)
+        xp.divide(d_data, self.scale, out=d_data)
+
+
+@operator("log2")
+class Log2(LogOfBase):
+    """out = the logarithm of data to the base 2."""
+
+    scale = math.log(2)
+
+    def forward(self, xp, data, *, out):
+        xp.log2(data, out=out, casting="unsafe")
+
+
+@operator("log10")
+class Log10(LogOfBase):
+    """out = the logarithm of data to the base 10."""
+
+    scale = math.log(10)
+
+    def forward(self, xp, data, *, out):
+        xp.log10(data, out=out, casting="unsafe")
+
+
 @operator("log1p")
 class Log1p(Unary):
     """out = log(1 + data), exact near 0."""
@@ -265,44 +334,6 @@ class Log1p(Unary):
     def backward(self, xp, g, data, *, d_data=None):
         xp.add(data, 1, out=d_data)
         xp.divide(g, d_data, out=d_data)
-
-
-@operator("cos")
-class Cos(Unary):
-    """out = cos(data), data in radians."""
-
-    def forward(self, xp, data, *, out):
-        xp.cos(data, out=out, casting="unsafe")
-
-    def backward(self, xp, g, data, *, d_data=None):
-        xp.sin(data, out=d_data)
-        xp.multiply(d_data, g, out=d_data)
-        xp.negative(d_data, out=d_data)
-
-
-@operator("sin")
-class Sin(Unary):
-    """out = sin(data), data in radians."""
-
-    def forward(self, xp, data, *, out):
-        xp.sin(data, out=out, casting="unsafe")
-
-    def backward(self, xp, g, data, *, d_data=None):
-        xp.cos(data, out=d_data)
-        xp.multiply(d_data, g, out=d_data)
-
-
-@operator("tan")
-class Tan(Unary):
-    """out = tan(data), data in radians."""
-
-    def forward(self, xp, data, *, out):
-        xp.tan(data, out=out, casting="unsafe")
-
-    def backward(self, xp, g, out, *, d_data=None):
-        xp.multiply(out, out, out=d_data)
-        xp.add(d_data, 1, out=d_data)
-        xp.multiply(d_data, g, out=d_data)
 
 
 @operator("tanh")
@@ -329,6 +360,22 @@ class Sigmoid(Unary):
     def backward(self, xp, g, out, *, d_data=None):
         sigmoid_slope(xp, out, d_data)
         xp.multiply(d_data, g, out=d_data)
+
+
+@operator("softsign")
+class Softsign(Unary):
+    """out = data / (1 + |data|)."""
+
+    kinds = "fiu"
+
+    def forward(self, xp, data, *, out):
+        xp.divide(data, 1 + xp.absolute(data), out=out, casting="unsafe")
+
+    def backward(self, xp, g, data, *, d_data=None):
+        xp.absolute(data, out=d_data)
+        xp.add(d_data, 1, out=d_data)
+        xp.multiply(d_data, d_data, out=d_data)
+        xp.divide(g, d_data, out=d_data)
 
 
 @operator("relu")

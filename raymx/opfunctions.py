@@ -16,15 +16,23 @@ from raymx.errors import MXNetError, did_you_mean
 from raymx.ndarray import NDArray, _binary, invoke
 from raymx.ops.op import REGISTRY, Op, make
 
-_larger = _binary("_maximum", "broadcast_maximum", "_maximum_scalar")
-_smaller = _binary("_minimum", "broadcast_minimum", "_minimum_scalar")
+
+def _either_way(equal: str, broadcast: str, scalar: str):
+    """A function of two operands whose order does not matter."""
+    compute = _binary(equal, broadcast, scalar)
+    return lambda a, b: compute(a, b) if isinstance(a, NDArray) else compute(b, a)
+
+
 _TWO_OPERANDS = {
     "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv,
     "true_divide": operator.truediv, "modulo": operator.mod, "power": operator.pow, "equal": operator.eq,
     "not_equal": operator.ne, "greater": operator.gt, "greater_equal": operator.ge, "lesser": operator.lt,
     "lesser_equal": operator.le,
-    "maximum": lambda a, b: _larger(a, b) if isinstance(a, NDArray) else _larger(b, a),
-    "minimum": lambda a, b: _smaller(a, b) if isinstance(a, NDArray) else _smaller(b, a),
+    "logical_and": _either_way("_logical_and", "broadcast_logical_and", "_logical_and_scalar"),
+    "logical_or": _either_way("_logical_or", "broadcast_logical_or", "_logical_or_scalar"),
+    "logical_xor": _either_way("_logical_xor", "broadcast_logical_xor", "_logical_xor_scalar"),
+    "maximum": _either_way("_maximum", "broadcast_maximum", "_maximum_scalar"),
+    "minimum": _either_way("_minimum", "broadcast_minimum", "_minimum_scalar"),
 }  # fmt: skip
 
 

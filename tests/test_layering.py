@@ -32,7 +32,7 @@ LAYERS = [
         ("numpy", "raymx.ops", "raymx.errors", "raymx.config"),
         except_for=("ops/backend*.py", "ops/kernels/*.py"),
     ),
-    Layer("ops/backend*.py", ("numpy", "raymx.ops", *LEAVES, *ACCELERATORS, "threadpoolctl")),
+    Layer("ops/backend*.py", ("numpy", "raymx.ops", *LEAVES, *ACCELERATORS, "scipy", "threadpoolctl")),
     Layer("ops/kernels/*.py", ("numpy", "raymx.ops", *LEAVES, *ACCELERATORS)),
     Layer("raymx/engine/**/*.py", ("raymx.engine", *LEAVES)),
     Layer("raymx/graph/**/*.py", ("numpy", "raymx.graph", "raymx.ops", *LEAVES)),

@@ -77,6 +77,7 @@ TWO = {
     "true_divide": operator.truediv, "modulo": operator.mod, "power": operator.pow, "maximum": np.maximum,
     "minimum": np.minimum, "equal": operator.eq, "not_equal": operator.ne, "greater": operator.gt,
     "greater_equal": operator.ge, "lesser": operator.lt, "lesser_equal": operator.le,
+    "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor,
 }  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from tests.ops.cases import (  # noqa: F401
     matrix,
     reduce,
     rnn,
+    special,
+    trigonometry,
     update,
 )
 from tests.ops.cases.table import CASES, FLOATS, INTS, Case, Classes, Fixed, case, classes, fixed

@@ -66,3 +66,10 @@ for _seed, _right, _left in (
     case(_seed, (2, 3), scalar="2", scalar_on_left="True", between=positive, ref=_left)
 case("ElementWiseSum", (2, 3), num_args=1, ref=lambda a: a)
 case("ElementWiseSum", (2, 3), (2, 3), (2, 3), num_args=3, ref=lambda a, b, c: a + b + c)
+for _name in ("logical_and", "logical_or", "logical_xor"):
+    _ref = getattr(np, _name)
+    case(f"_{_name}", classes((20,), 2), classes((20,), 3), dtypes=FLOATS + INTS, ref=_ref)
+    case(f"broadcast_{_name}", classes((4, 1), 2), classes((3,), 2), ref=_ref)
+    for _scalar in (0, 1):
+        case(f"_{_name}_scalar", classes((5,), 2), scalar=_scalar, dtypes=FLOATS + INTS,
+             ref=lambda x, f=_ref, s=_scalar: f(x, s))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.ops.cases.reference import halves, positive, sigmoid
-from tests.ops.cases.table import INTS, case, classes
+from tests.ops.cases.table import FLOATS, INTS, case, classes
 
 # fmt: off
 
@@ -14,13 +14,15 @@ def _half_away(x):
 
 for _name, _ref in {
     "_copy": lambda x: x, "negative": np.negative, "abs": np.abs, "sign": np.sign, "ceil": np.ceil,
-    "floor": np.floor, "trunc": np.trunc, "square": np.square, "exp": np.exp, "expm1": np.expm1, "cos": np.cos,
-    "sin": np.sin, "tan": np.tan, "tanh": np.tanh, "sigmoid": sigmoid, "relu": lambda x: np.where(x > 0, x, 0),
-    "round": _half_away, "zeros_like": np.zeros_like, "ones_like": np.ones_like,
+    "floor": np.floor, "trunc": np.trunc, "square": np.square, "exp": np.exp, "expm1": np.expm1,
+    "tanh": np.tanh, "sigmoid": sigmoid, "relu": lambda x: np.where(x > 0, x, 0),
+    "softsign": lambda x: x / (1 + np.abs(x)), "round": _half_away,
+    "zeros_like": np.zeros_like, "ones_like": np.ones_like,
 }.items():
     case(_name, (2, 3, 4), ref=_ref)
 for _name, _ref in {
     "sqrt": np.sqrt, "rsqrt": lambda x: x**-0.5, "reciprocal": lambda x: 1 / x, "log": np.log, "log1p": np.log1p,
+    "cbrt": np.cbrt, "rcbrt": lambda x: x ** (-1 / 3), "log2": np.log2, "log10": np.log10,
 }.items():
     case(_name, (2, 3, 4), between=positive, ref=_ref)
 case("BlockGrad", (2, 3), ref=lambda x: x, constant=("data",))
@@ -35,3 +37,7 @@ case("exp", classes((3,), 4), dtypes=INTS, ref=lambda x: np.floor(np.exp(x)))
 case("rint", classes((3, 4), 10), dtypes=INTS, ref=lambda x: x)
 case("round", classes((3, 4), 10), dtypes=INTS, ref=lambda x: x)
 case("floor", classes((3, 4), 10), dtypes=INTS, ref=lambda x: x)
+case("cbrt", (2, 3), between=(-2.0, -0.5), ref=lambda x: -((-x) ** (1 / 3)))
+case("rcbrt", (2, 3), between=(-2.0, -0.5), ref=lambda x: -((-x) ** (-1 / 3)))
+case("logical_not", np.array([0, 1, 2, 0]), dtypes=FLOATS + INTS, ref=lambda x: x == 0)
+case("softsign", np.array([0, 2]), dtypes=("int32",), ref=lambda x: np.zeros(2))
