@@ -31,8 +31,9 @@ def xp(request):
 class Run:
     """One row in one element type: its operator, its inputs, and the arrays that it writes."""
 
-    def __init__(self, case: Case, dtype: str):
+    def __init__(self, case: Case, dtype: str, train: bool | None = None):
         self.case, self.dtype = case, np.dtype(dtype)
+        self.train = case.train if train is None else train
         self.op = make(case.op, **case.params)
         self.seed = zlib.crc32(str(case).encode())
         self.rng = np.random.default_rng(self.seed)
@@ -65,7 +66,7 @@ class Run:
         """The outputs; aux states in `ins` are changed."""
         ins = [a.copy() for a in self.ins] if ins is None else ins
         outs = self.empty_outs() if outs is None else outs
-        _execute(self.op, xp, ins, outs, is_train=self.case.train, rng=np.random.default_rng(self.seed))
+        _execute(self.op, xp, ins, outs, is_train=self.train, rng=np.random.default_rng(self.seed))
         return outs
 
     def expected(self) -> dict:
@@ -97,7 +98,7 @@ class Run:
         shapes = self.shapes()
         destinations = destinations or [_rubbish(shapes[n], values[n].dtype) for n in wants]
         rng = np.random.default_rng(self.seed)
-        _execute(gradient, xp, [values[n] for n in gradient.inputs()], destinations, is_train=self.case.train, rng=rng)
+        _execute(gradient, xp, [values[n] for n in gradient.inputs()], destinations, is_train=self.train, rng=rng)
         return dict(zip(wants, destinations, strict=True))
 
     def heads(self, outs) -> list:

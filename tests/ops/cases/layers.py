@@ -33,12 +33,13 @@ def _dropout(x, rng, p=0.25):
 case("Dropout", (20, 10), p=0.25, train=True, dtypes=("float32", "float16"), ref=_dropout)
 case("Dropout", (5, 4), p=0.25, ref=lambda x: {"out": x, "mask": np.ones_like(x)})
 case("Dropout", (5, 4), p=0, train=True, ref=lambda x: {"out": x, "mask": np.ones_like(x)})
-case("Dropout", (5, 4), p=1, train=True, ref=lambda x: {"out": 0 * x, "mask": 0 * x})
+case("Dropout", (5, 4), p=1, train=True, mxnet="0 / 0, so NaN everywhere", ref=lambda x: {"out": 0 * x, "mask": 0 * x})
 case("Dropout", (5, 4), p=0.25, mode="always", dtypes=("float32",), ref=_dropout)
 
 
 case("SoftmaxActivation", (3, 4), ref=softmax)
-case("SoftmaxActivation", (3, 2, 4), ref=softmax)
+case("SoftmaxActivation", (3, 2, 4), ref=softmax,
+     mxnet="forward goes along the last axis, but backward over all of an instance")
 case("SoftmaxActivation", (3, 4, 2), mode="channel", ref=lambda x: softmax(x, 1))
 case("SoftmaxActivation", (3, 4, 2), type="channel", ref=lambda x: softmax(x, 1))
 case("softmax", (3, 4), ref=softmax)

@@ -33,6 +33,7 @@ case("SoftmaxOutput", (3, 4), four, use_ignore=True, ignore_label=3, normalizati
 case("SoftmaxOutput", (3, 4), np.array([1.0, -1, 0]), ref=lambda x, y: softmax(x),
      gradient={"data": lambda x, y, g: softmax(x) - np.eye(5)[y.astype(int)][:, :4]})
 case("SoftmaxOutput", (3, 4), four, out_grad=True, ref=lambda x, y: softmax(x),
+     mxnet="its gradient is multiplied by the output instead of the head gradient",
      gradient={"data": lambda x, y, g: (softmax(x) - _onehot(y, 4)) * g})
 case("SoftmaxOutput", (3, 4), four, smooth_alpha=0.1, ref=lambda x, y: softmax(x),
      gradient={"data": lambda x, y, g: softmax(x) - np.where(_onehot(y, 4) > 0, 0.9, 0.1 / 3)})
