@@ -2,14 +2,18 @@
 
 from raymx.ops import (  # noqa: F401
     arithmetic,
+    convert,
     creation,
     elementwise,
+    indexing,
     layers,
     losses,
     matrix,
     random,
     reduce,
+    reshape,
     rnn,
+    slicing,
     softmax,
     special,
     trigonometry,

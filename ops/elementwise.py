@@ -6,6 +6,7 @@ import math
 
 from raymx.ops.constant import Constant
 from raymx.ops.op import Op, Pairs, operator
+from raymx.ops.params import param
 from raymx.ops.shapes import agreed
 
 ZERO, INFINITY = Constant(0), Constant(float("inf"))
@@ -390,6 +391,24 @@ class Relu(Unary):
     def backward(self, xp, g, out, *, d_data=None):
         xp.greater(out, 0, out=d_data)
         xp.multiply(d_data, g, out=d_data)
+
+
+@operator("clip")
+class Clip(Unary):
+    """out = data held within [a_min, a_max]; the gradient passes where data lies within, bounds included."""
+
+    a_min: float = param(doc="lower bound")
+    a_max: float = param(doc="upper bound")
+
+    def setup(self):
+        self.low, self.high = Constant(self.a_min), Constant(self.a_max)
+
+    def forward(self, xp, data, *, out):
+        data.clip(self.low.like(xp, data), self.high.like(xp, data), out=out)
+
+    def backward(self, xp, g, data, *, d_data=None):
+        inside = (data >= self.low.like(xp, data)) & (data <= self.high.like(xp, data))
+        xp.multiply(g, inside, out=d_data)
 
 
 def rectify(xp, data, out) -> None:

@@ -2,13 +2,17 @@
 
 from tests.ops.cases import (  # noqa: F401
     arithmetic,
+    convert,
     creation,
     elementwise,
+    indexing,
     layers,
     losses,
     matrix,
     reduce,
+    reshape,
     rnn,
+    slicing,
     special,
     trigonometry,
     update,

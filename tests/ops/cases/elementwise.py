@@ -41,3 +41,8 @@ case("cbrt", (2, 3), between=(-2.0, -0.5), ref=lambda x: -((-x) ** (1 / 3)))
 case("rcbrt", (2, 3), between=(-2.0, -0.5), ref=lambda x: -((-x) ** (-1 / 3)))
 case("logical_not", np.array([0, 1, 2, 0]), dtypes=FLOATS + INTS, ref=lambda x: x == 0)
 case("softsign", np.array([0, 2]), dtypes=("int32",), ref=lambda x: np.zeros(2))
+case("clip", (3, 4), a_min=-0.5, a_max=0.25, ref=lambda x: np.minimum(np.maximum(x, -0.5), 0.25))
+case("clip", np.array([-0.75, -0.5, 0, 0.25, 0.5]), a_min=-0.5, a_max=0.25,
+     ref=lambda x: np.array([-0.5, -0.5, 0, 0.25, 0.25]),
+     gradient={"data": lambda x, g: np.array([0, 1, 1, 1, 0]) * g})
+case("clip", np.array([1, 5, 9]), a_min=2.5, a_max=7.5, dtypes=("int32",), ref=lambda x: np.array([2, 5, 7]))

@@ -1,0 +1,217 @@
+"""Arrays joined, and pieces cut out of arrays or put into them."""
+
+from __future__ import annotations
+
+from raymx.errors import ParameterError
+from raymx.ops.constant import Constant
+from raymx.ops.op import Op, operator
+from raymx.ops.params import Bounds, Shape, param
+from raymx.ops.shapes import agreed, positive_axis
+
+# ---- join and cut ----
+
+
+@operator("Concat", "concat")
+class Concat(Op):
+    """out = the inputs joined along `dim`; all other axes are equal, and unknown ones are inferred from each other."""
+
+    variadic = "num_args"
+    num_args: int = param(doc="number of inputs", low=1)
+    dim: int = param(1, doc="axis along which to join")
+
+    def inputs(self):
+        return tuple(f"arg{i}" for i in range(self.num_args))
+
+    def infer_shape(self, **known):
+        shapes = [known[n] for n in self.inputs()]
+        ndim = len(agreed(*(s and (0,) * len(s) for s in (*shapes, known["out"]))) or ())
+        if ndim == 0:
+            return {}
+        axis = positive_axis(self.dim, ndim)
+        others = agreed(*(s and _with(s, axis, 0) for s in (*shapes, known["out"])))
+        lengths = [s[axis] if s else 0 for s in shapes]
+        total = 0 if 0 in lengths else sum(lengths)
+        deduced = {n: _with(others, axis, k) for n, k in zip(self.inputs(), lengths, strict=True)}
+        return {**deduced, "out": _with(others, axis, total)}
+
+    def forward(self, xp, *args, out):
+        xp.concatenate(args, axis=self.dim, out=out)
+
+    def backward(self, xp, g, *args, **d):
+        start = 0
+        for name, source in zip(self.inputs(), args, strict=True):
+            stop = start + source.shape[self.dim]
+            if d.get(f"d_{name}") is not None:
+                xp.copyto(d[f"d_{name}"], g[_range(g.ndim, self.dim, start, stop)])
+            start = stop
+
+
+def _with(shape: Shape, axis: int, length: int) -> Shape:
+    return (*shape[:axis], length, *shape[axis + 1 :])
+
+
+def _range(ndim: int, axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    """The index that cuts [start, stop) out of `axis`."""
+    index = [slice(None)] * ndim
+    index[axis] = slice(start, stop)
+    return tuple(index)
+
+
+@operator("SliceChannel", "split")
+class SliceChannel(Op):
+    """output0, output1, … = data cut along `axis` into `num_outputs` equal parts; `squeeze_axis` drops an axis of 1."""
+
+    num_outputs: int = param(doc="number of parts", low=1)
+    axis: int = param(1, doc="axis to cut")
+    squeeze_axis: bool = param(False, doc="drop the axis, which must have become 1")
+
+    def outputs(self):
+        return tuple(f"output{i}" for i in range(self.num_outputs))
+
+    def infer_shape(self, data=None, **outs):
+        part = agreed(data and self._part(data), *(outs[n] for n in self.outputs()))
+        if part is None:
+            return {}
+        return {"data": self._whole(part), **dict.fromkeys(self.outputs(), part)}
+
+    def _part(self, data: Shape) -> Shape:
+        """The shape of one output, as far as data's tells it."""
+        axis = positive_axis(self.axis, len(data))
+        if data[axis] % self.num_outputs:
+            raise ValueError(f"axis {axis} of {data[axis]} cannot be cut into {self.num_outputs} equal parts")
+        length = data[axis] // self.num_outputs
+        if self.squeeze_axis and length > 1:
+            raise ValueError(f"squeeze_axis needs parts of 1 along axis {axis}, not {length}")
+        return data[:axis] + data[axis + 1 :] if self.squeeze_axis else _with(data, axis, length)
+
+    def _whole(self, part: Shape) -> Shape:
+        """The shape of data, as far as an output's tells it."""
+        axis = positive_axis(self.axis, len(part) + self.squeeze_axis)
+        if self.squeeze_axis:
+            return (*part[:axis], self.num_outputs, *part[axis:])
+        return _with(part, axis, part[axis] * self.num_outputs)
+
+    def parts(self, whole) -> list:
+        """Views of `whole` in the form of the outputs."""
+        axis = self.axis % whole.ndim
+        if self.squeeze_axis:
+            return [whole[(slice(None),) * axis + (i,)] for i in range(self.num_outputs)]
+        length = whole.shape[axis] // self.num_outputs
+        return [whole[_range(whole.ndim, axis, i * length, (i + 1) * length)] for i in range(self.num_outputs)]
+
+    def forward(self, xp, data, **outs):
+        parts = dict(zip(self.outputs(), self.parts(data), strict=True))
+        for name, out in outs.items():
+            xp.copyto(out, parts[name])
+
+    def backward(self, xp, gs, *, d_data=None):
+        for part, g in zip(self.parts(d_data), gs, strict=True):
+            xp.copyto(part, g)
+
+
+@operator("slice_axis")
+class SliceAxis(Op):
+    """out = data[begin:end] along `axis`; negative numbers count from the end, end None is the end."""
+
+    axis: int = param(doc="axis to cut")
+    begin: int = param(doc="first index")
+    end: int | None = param(doc="index after the last")
+
+    def infer_shape(self, data):
+        axis = positive_axis(self.axis, len(data))
+        length = len(range(data[axis])[self.begin : self.end])
+        if length == 0:
+            raise ValueError(f"nothing lies in [{self.begin}, {self.end}) of axis {axis} with {data[axis]}")
+        return {"out": _with(data, axis, length)}
+
+    def forward(self, xp, data, *, out):
+        xp.copyto(out, data[_range(data.ndim, self.axis, self.begin, self.end)])
+
+    def backward(self, xp, g, *, d_data=None):
+        d_data.fill(0)
+        d_data[_range(d_data.ndim, self.axis, self.begin, self.end)] = g
+
+
+class Region(Op):
+    """Something with the region [begin[0]:end[0], begin[1]:end[1], …] of an array, whole along axes not named."""
+
+    begin: Bounds = param(doc="first index along each axis, None = 0")
+    end: Bounds = param(doc="index after the last along each axis, None = the end")
+
+    def setup(self):
+        if len(self.begin) != len(self.end):
+            raise ParameterError(f"{self.name}: begin {self.begin} and end {self.end} must be equally long.")
+        self.index = tuple(slice(b, e) for b, e in zip(self.begin, self.end, strict=True))
+
+    def region(self, whole: Shape) -> Shape:
+        """The region's shape in an array of shape `whole`; raises ValueError if nothing lies in it."""
+        if len(self.index) > len(whole):
+            raise ValueError(f"begin {self.begin} names more than {len(whole)} axes")
+        lengths = tuple(len(range(n)[cut]) for n, cut in zip(whole, self.index, strict=False))
+        if 0 in lengths:
+            raise ValueError(f"nothing lies from {self.begin} to {self.end}")
+        return lengths + whole[len(lengths) :]
+
+
+@operator("crop", "slice")
+class Crop(Region):
+    """out = data[begin[0]:end[0], begin[1]:end[1], …]; axes that are not named stay whole."""
+
+    def infer_shape(self, data):
+        return {"out": self.region(data)}
+
+    def forward(self, xp, data, *, out):
+        xp.copyto(out, data[self.index])
+
+    def backward(self, xp, g, *, d_data=None):
+        d_data.fill(0)
+        d_data[self.index] = g
+
+
+@operator("_crop_assign", "_slice_assign")
+class CropAssign(Region):
+    """out = lhs, but for lhs[begin[0]:end[0], …] = rhs."""
+
+    inplace = (("lhs", "out"),)
+
+    def inputs(self):
+        return ("lhs", "rhs")
+
+    def infer_shape(self, lhs):
+        return {"rhs": self.region(lhs), "out": lhs}
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.copyto(out, lhs)
+        out[self.index] = rhs
+
+    def backward(self, xp, g, *, d_lhs=None, d_rhs=None):
+        if d_rhs is not None:
+            xp.copyto(d_rhs, g[self.index])
+        if d_lhs is not None:
+            xp.copyto(d_lhs, g)
+            d_lhs[self.index] = 0
+
+
+@operator("_crop_assign_scalar", "_slice_assign_scalar")
+class CropAssignScalar(Region):
+    """out = data, but for data[begin[0]:end[0], …] = scalar."""
+
+    inplace = (("data", "out"),)
+
+    scalar: int | float = param(0, doc="the number")
+
+    def setup(self):
+        super().setup()
+        self.number = Constant(self.scalar)
+
+    def infer_shape(self, data):
+        self.region(data)
+        return {"out": data}
+
+    def forward(self, xp, data, *, out):
+        xp.copyto(out, data)
+        out[self.index] = self.number.like(xp, data)
+
+    def backward(self, xp, g, *, d_data=None):
+        xp.copyto(d_data, g)
+        d_data[self.index] = 0
