@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from raymx.errors import TaskError
+from raymx.ops.layout import PLAIN, laid_out
 from raymx.ops.program import Program, Slot, Step
 
 Run = Callable[[], None]
@@ -93,22 +94,23 @@ class PreparedProgram:
     def _array(self, number: int):
         if number not in self._arrays:
             slot = self.program.slots[number]
-            outside = slot.array is not None
-            self._arrays[number] = self._outside(slot.array, slot.shape) if outside else self._in_arena(slot)
+            self._arrays[number] = self._in_arena(slot) if slot.array is None else self._outside(slot)
         return self._arrays[number]
 
-    def _outside(self, number, shape):
+    def _outside(self, slot: Slot):
         """A device array in another shape. Of a strided array it may be a copy: the step that gives it this shape then
         sees that the memories differ, and copies at each run."""
-        array = self._lookup(number)
-        return array if array.shape == shape else array.reshape(shape)
+        array = self._lookup(slot.array)  # type: ignore[arg-type]
+        if array.shape == slot.shape and slot.layout == PLAIN:
+            return array
+        return laid_out(array.reshape(-1), slot.shape, slot.layout)
 
     def _in_arena(self, slot: Slot):
         if self._arena is None:
             self._arena = self._whole_arena()
         dtype = np.dtype(slot.dtype)
         nbytes = dtype.itemsize * math.prod(slot.shape)
-        return self._arena[slot.offset : slot.offset + nbytes].view(dtype).reshape(slot.shape)
+        return laid_out(self._arena[slot.offset : slot.offset + nbytes].view(dtype), slot.shape, slot.layout)
 
     def _whole_arena(self):
         if self.program.arena is not None:

@@ -11,6 +11,7 @@ from raymx.ops import (  # noqa: F401
     matrix,
     random,
     reduce,
+    reorder,
     reshape,
     rnn,
     slicing,

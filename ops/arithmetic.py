@@ -741,6 +741,7 @@ class ElementWiseSum(Op):
     """out (any) = arg0 + arg1 + …, summed in the order given."""
 
     variadic = "num_args"
+    elementwise = True
     inplace = (("arg0", "out"),)
     inplace_backward = (("g", "d_arg0"),)
 

@@ -27,6 +27,8 @@ class Gradient(Op):
         self.extras = tuple(n for n in self.forward_names.keywords if not n.startswith("d_"))
         self.simple = False
         self.view = op.view and self._inputs == ("g",)
+        self.elementwise, self.gains = op.elementwise, op.gains
+        self.channelled = tuple(n for n in self._inputs + self._outputs if self._of_same_shape(n) in op.channelled)
         self.forward = self._kernel()  # type: ignore[method-assign]
 
     def _heads(self) -> tuple[str, ...]:
@@ -35,6 +37,13 @@ class Gradient(Op):
         if self.forward_names.takes("g"):
             return ("g",)
         return tuple(f"g{i}" for i in range(self.op.visible_outputs()))
+
+    def _of_same_shape(self, name: str) -> str:
+        """Of which of `op`'s inputs and outputs `name` is the gradient; other names stand for themselves."""
+        if name in self._outputs:
+            return name.removeprefix("d_")
+        heads = self._heads()
+        return self.op.outputs()[heads.index(name)] if name in heads else name
 
     def subject(self):
         return self.op

@@ -61,6 +61,7 @@ class Op:
     elementwise = False  # element i of each output depends on elements i of the inputs only, all of one shape
     channelled: tuple[str, ...] = ()  # inputs and outputs (N, C, …) that its special kernels take in any layout of
     # `ops/layout.py`, all in the same one; the gradients of these, too
+    gains = False  # whether these kernels are so much faster in such a layout that arrays are brought into it
     direction = "forward"  # which of its special kernels `prepare` looks for
     forward_names: Signature
     backward_names: Signature | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from raymx.ops.layout import PLAIN
 from raymx.ops.op import Op
 from raymx.ops.params import Shape
 
@@ -17,6 +18,7 @@ class Slot(NamedTuple):
     dtype: str
     array: int | None = None
     offset: int = 0
+    layout: str = PLAIN
 
 
 class Step(NamedTuple):

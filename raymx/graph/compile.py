@@ -28,6 +28,7 @@ from raymx.graph.infer import infer_shapes, infer_types
 from raymx.graph.node import Entry, Node, topological
 from raymx.graph.plan import Plan, Value, aligned, plan
 from raymx.ops.infer import complete, infer_call
+from raymx.ops.layout import PLAIN
 from raymx.ops.op import Op, make
 from raymx.ops.params import Shape
 from raymx.ops.program import Program, Slot, Step
@@ -54,6 +55,7 @@ class Traced:
     gradients: dict[Node, Entry | None]  # of every variable that wants one; None = zero
     head_grads: list[Node | None]  # the variable for each head's incoming gradient, None where it is not used
     specs: dict[Entry, Spec]
+    layouts: dict[Entry, str] = field(default_factory=dict)  # of the values that are not in C order
 
     @property
     def trains(self) -> bool:
@@ -155,6 +157,7 @@ class _Lowering:
     def __init__(self, traced: Traced, arrays: Arrays):
         self.traced, self.arrays = traced, arrays
         self.specs: list[Spec] = []  # by value
+        self.layouts: list[str] = []  # by value
         self.homes: list[_Home] = []  # by value; several values may be in one
         self.values: dict[Entry, int] = {}
         self.forward: list[Step] = []
@@ -206,7 +209,11 @@ class _Lowering:
         names = node.input_names() + node.output_names()
         shapes = {n: self.traced.specs[e].shape for n, e in zip(names, entries, strict=True)}
         wanted = op.scratch(shapes, self.traced.specs[entries[0]].dtype)
-        return tuple((n, self._value(Spec(shape, np.dtype(t)))) for n, (shape, t) in wanted.items())
+        layouts = {shapes[n]: self.traced.layouts.get(e, PLAIN) for n, e in zip(names, entries, strict=True)}
+        return tuple(
+            (n, self._value(Spec(shape, np.dtype(t)), None, layouts.get(shape, PLAIN) if op.elementwise else PLAIN))
+            for n, (shape, t) in wanted.items()
+        )
 
     def _deliver(self, variable: Node, entry: Entry) -> None:
         """Bring a gradient into its array."""
@@ -247,11 +254,13 @@ class _Lowering:
     # ---- values ----
 
     def _define(self, entry: Entry, array: int | None = None) -> int:
-        value = self.values[entry] = self._value(self.traced.specs[entry], array)
+        layout = self.traced.layouts.get(entry, PLAIN)
+        value = self.values[entry] = self._value(self.traced.specs[entry], array, layout)
         return value
 
-    def _value(self, spec: Spec, array: int | None = None) -> int:
+    def _value(self, spec: Spec, array: int | None = None, layout: str = PLAIN) -> int:
         self.specs.append(spec)
+        self.layouts.append(layout)
         self.homes.append(_Home([len(self.homes)], array))
         return len(self.homes) - 1
 
@@ -275,8 +284,8 @@ class _Lowering:
         lifetimes = self._lifetimes(steps, of_value, homes)
         planned = plan(lifetimes, _inplace_pairs(steps, of_value))
         slots = [
-            Slot(spec.shape, spec.dtype.name, home.array, planned.offsets[of_value[value]] or 0)
-            for value, (spec, home) in enumerate(zip(self.specs, self.homes, strict=True))
+            Slot(spec.shape, spec.dtype.name, home.array, planned.offsets[of_value[value]] or 0, layout)
+            for value, (spec, home, layout) in enumerate(zip(self.specs, self.homes, self.layouts, strict=True))
         ]
         phases = {"forward": self.forward} | ({"backward": self.backward} if self.traced.trains else {})
         inside = [spec for spec, home in zip(self.specs, self.homes, strict=True) if home.array is None]

@@ -8,6 +8,7 @@ import numpy as np
 
 from raymx.actors.program import PreparedProgram
 from raymx.graph.compile import Arrays, Compiled, Spec, Traced, lower, trace
+from raymx.graph.layout import lay_out
 from raymx.graph.node import Entry
 
 
@@ -19,11 +20,12 @@ def arena_of_nan(shape, dtype):
 class Bound:
     """A graph compiled over copies of `values` (variable → array); `reqs` tells which variables get gradients."""
 
-    def __init__(self, heads, values: dict[Entry, np.ndarray], reqs=None, strided=(), keep=False, alias=None):
+    def __init__(self, heads, values: dict[Entry, np.ndarray], reqs=None, strided=(), keep=False, alias=None, layouts=False):
         reqs = reqs or {}
         self.heads, self._ids, self.device = heads, itertools.count(1), {}
         specs = {v.node: Spec(x.shape, x.dtype) for v, x in values.items()}
         self.traced: Traced = trace(heads, specs, [v.node for v in reqs])
+        self.traced = lay_out(self.traced) if layouts else self.traced
         self.of = {v: self._put(x.copy()) for v, x in values.items()}
         self.outputs = [self._like(h) for h in heads]
         self.grads = {v: self._like(v, strided=v in strided) for v in reqs}

@@ -8,6 +8,7 @@ from raymx.graph.compile import Spec, trace
 from raymx.graph.gradient import gradient, head_gradients
 from raymx.graph.node import Entry, Node
 from raymx.ops.op import Op, Signature
+from raymx.ops.program import Slot
 from tests.graph.build import apply, evaluate, others, variable
 from tests.graph.run import Bound
 
@@ -326,7 +327,7 @@ def test_scratch_is_planned_and_reaches_the_kernel():
     bound = Bound([apply("Activation", x, act_type="relu", name="r")], {x: array(4, 4)}, {x: "write"})
     (step,) = bound.program.phases["backward"]
     ((name, slot),) = step.scratch
-    assert name == "alive" and bound.program.slots[slot] == ((4, 4), "bool", None, 0)
+    assert name == "alive" and bound.program.slots[slot] == Slot((4, 4), "bool", None, 0)
     assert bound.program.arena_nbytes == 64
 
 

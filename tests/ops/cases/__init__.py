@@ -10,6 +10,7 @@ from tests.ops.cases import (  # noqa: F401
     losses,
     matrix,
     reduce,
+    reorder,
     reshape,
     rnn,
     slicing,
