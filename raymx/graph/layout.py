@@ -55,13 +55,13 @@ def _ports(node: Node, specs: Mapping[Entry, Spec], layout: str) -> list[Entry]:
     """The values at the ports of `node`, if all of them can have the layout; none otherwise."""
     op = node.op
     assert op is not None, "a variable has no ports"
-    named = [*zip(node.input_names(), node.inputs, strict=True), *zip(node.output_names(), entries_of(node), strict=True)]
+    names, ports = (*node.input_names(), *node.output_names()), [*node.inputs, *entries_of(node)]
     if op.elementwise:
-        ports = [e for _, e in named]
         if op.random() or len({specs[e].shape for e in ports}) != 1:
             return []
     else:
-        ports = [e for name, e in named if name in op.channelled and not _stays(op, name, specs[e].shape, layout)]
+        named = [(n, e) for n, e in zip(names, ports, strict=True) if n in op.channelled]
+        ports = [e for n, e in named if not _stays(op, n, specs[e].shape, layout)]
     return ports if all(specs[e].dtype == _FLOAT32 and fits(layout, specs[e].shape) for e in ports) else []
 
 

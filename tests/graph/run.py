@@ -20,7 +20,9 @@ def arena_of_nan(shape, dtype):
 class Bound:
     """A graph compiled over copies of `values` (variable → array); `reqs` tells which variables get gradients."""
 
-    def __init__(self, heads, values: dict[Entry, np.ndarray], reqs=None, strided=(), keep=False, alias=None, layouts=False):
+    def __init__(
+        self, heads, values: dict[Entry, np.ndarray], reqs=None, strided=(), keep=False, alias=None, layouts=False
+    ):
         reqs = reqs or {}
         self.heads, self._ids, self.device = heads, itertools.count(1), {}
         specs = {v.node: Spec(x.shape, x.dtype) for v, x in values.items()}

@@ -183,7 +183,7 @@ def test_a_chain_has_one_layout_forward_and_backward(channels, layout):
     traced = laid_out(heads, values, variables)
     found = layouts_of(traced)
     copies = {name: found.pop(name) for name in list(found) if name.startswith("+")}
-    assert copies == {"+x": layout, "+both": PLAIN, "+both_out_grad": layout, "+first_backward": PLAIN}
+    assert copies == {"+x": layout, "+both": PLAIN, "+both_output_grad": layout, "+first_backward": PLAIN}
     assert set(found.values()) == {layout}
     assert traced.heads[0].node.op.name == "_reorder"
 
@@ -272,6 +272,8 @@ def test_other_types_than_float32_stay_in_c_order():
 
 def test_the_given_graph_is_not_changed():
     heads, variables, values = residual(16)
-    before = [(n, list(n.inputs)) for n in trace(heads, {v.node: Spec(x.shape, x.dtype) for v, x in values.items()}).forward]
+    before = [
+        (n, list(n.inputs)) for n in trace(heads, {v.node: Spec(x.shape, x.dtype) for v, x in values.items()}).forward
+    ]
     laid_out(heads, values, variables)
     assert all(n.inputs == inputs for n, inputs in before)
