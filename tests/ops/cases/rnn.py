@@ -96,9 +96,11 @@ def _row(mode, shape, units, layers=1, bidirectional=False, clip=None, ends=Fals
 
     states = [(layers * ways, n, units)] * (2 if mode == "lstm" else 1)
     lengths = [classes(n, steps + 1)] if ends else []
+    gpu_only = ends or "lstm_state_clip_min" in params
     case("RNN", shape, (_size(mode, inputs, units, layers, ways),), *states, *lengths, mode=mode, state_size=units,
          num_layers=layers, bidirectional=bidirectional, use_sequence_length=ends, p=p, ref=dropping if p else ref,
-         train=p > 0, between=(-0.8, 0.8), dtypes=("float32",) if p else ("float32", "float64"), **params)  # fmt: skip
+         train=p > 0, between=(-0.8, 0.8), dtypes=("float32",) if p else ("float32", "float64"),
+         mxnet="its CPU kernel ignores lengths and the clipping of states" if gpu_only else "", **params)  # fmt: skip
 
 
 for _mode in GATES:

@@ -52,10 +52,11 @@ def compute(request):
     states = {n: mx.nd.array(inputs[n], dtype=inputs[n].dtype) for n in aux}
     wants = [n for n in request["wants"] if n in arguments]
     gradients = {n: mx.nd.zeros(arguments[n].shape, dtype=arguments[n].dtype) for n in wants}
-    executor = symbol.bind(mx.cpu(), arguments, gradients, {n: "write" if n in wants else "null" for n in arguments}, states)
+    reqs = {n: "write" if n in wants else "null" for n in arguments}
+    executor = symbol.bind(mx.cpu(), arguments, gradients, reqs, states)
     outputs = executor.forward(is_train=request["train"])
     answer = {"in:" + n: a for n, a in inputs.items()}
-    answer.update({"out:" + n: o.asnumpy() for n, o in zip(request["outputs"], outputs)})
+    answer.update({"out:" + n: o.asnumpy() for n, o in zip(request["outputs"], outputs, strict=True)})
     answer.update({"aux:" + n: a.asnumpy() for n, a in executor.aux_dict.items()})
     if wants:
         for n in aux:

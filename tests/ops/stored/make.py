@@ -76,7 +76,7 @@ def _request(case: Case) -> dict:
         "aux": list(run.op.aux()),
         "outputs": list(run.op.outputs()[: run.op.visible_outputs()]),
         "train": case.train,
-        "wants": list(run.wanted()) if run.op.backward is not None and run.dtype.kind == "f" and not run.op.random() else [],
+        "wants": list(run.wanted()) if run.dtype.kind == "f" and not run.op.random() else [],
     }
 
 
