@@ -67,6 +67,10 @@ class Fixed:
 
     values: np.ndarray
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
 
 def fixed(values, dtype: str) -> Fixed:
     return Fixed(np.array(values, dtype))

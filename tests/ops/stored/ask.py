@@ -8,6 +8,7 @@ bytes), because the two processes have different NumPys. A row that takes longer
 
 import json
 import pickle
+import re
 import signal
 import sys
 
@@ -96,7 +97,7 @@ def build(name, attrs, inputs):
 def first_line(error):
     lines = [line for line in str(error).splitlines() if line.strip() and "Stack trace" not in line]
     words = next((line for line in lines if "Check failed" in line or "Error" in line), lines[0] if lines else "")
-    return words.strip()[-ERROR_LIMIT:]
+    return re.sub(r"\[\d\d:\d\d:\d\d\] ", "", words).strip()[-ERROR_LIMIT:]  # without the time of day
 
 
 def operators():
