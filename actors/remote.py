@@ -51,6 +51,7 @@ class DeviceActor:
             "pid": os.getpid(),
             "node": ray.get_runtime_context().get_node_id(),
             "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+            "kernels": backend.active(self._host.runner.xp),
             **self._host.describe(),
         }
 

@@ -39,6 +39,7 @@ SWITCHES = {
         Switch("device_threads", 0, "threads of a CPU device actor; 0 = the node's cores but one, divided by the virtual GPUs"),
         Switch("address", "", "Ray cluster to join; empty = the running one inside a job, else RAY_ADDRESS, else start one here"),
         Switch("onednn", True, "use oneDNN's kernels where its library is found"),
+        Switch("layouts", True, "keep chains of convolutions in the layout that oneDNN's kernels like best, where a device has them"),
         Switch("pool_mb", 512, "megabytes of freed arrays a device keeps for reuse"),
     )
 }

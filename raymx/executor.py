@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from raymx import config
 from raymx import ndarray as nd
 from raymx.binding import (
     Arena,
@@ -37,7 +38,8 @@ from raymx.binding import (
 )
 from raymx.context import Context
 from raymx.errors import BindError, GraphError, did_you_mean
-from raymx.graph.compile import Arrays, Spec, entries_of, lower
+from raymx.graph.compile import Arrays, Spec, Traced, entries_of, lower
+from raymx.graph.layout import lay_out
 from raymx.graph.node import Entry, Node, argument_nodes, aux_nodes, topological
 from raymx.ndarray import NDArray
 
@@ -269,7 +271,7 @@ class Executor:
         def place(slot: int) -> str:
             at = program.slots[slot]
             where = f"arena+{at.offset}" if at.array is None else names[at.array]
-            return f"{where} {at.shape}"
+            return f"{where} {at.shape} {at.layout}".rstrip()
 
         for phase, steps in program.phases.items():
             lines.append(f"{phase}: {len(steps)} steps")
@@ -305,7 +307,7 @@ class Executor:
             frozenset(grad._id for _, grad in grads.values() if grad._strides is not None),
             {entry: array._id for entry, array in kept.items()},
         )
-        self._compiled = lower(self._traced, arrays)
+        self._compiled = lower(self._traced if kept else self._laid_out(), arrays)
         program = self._compiled.program
         if program.arena_nbytes:
             self._arena = self._arena_of(program.arena_nbytes)
@@ -318,6 +320,11 @@ class Executor:
         self._drop_program = finalizer
         self._access = {phase: self._variables_of(phase) for phase in program.phases}
         self._ready = False  # whether backward can go back through what forward left
+
+    def _laid_out(self) -> Traced:
+        """The graph with layouts, where the device has kernels that know them."""
+        knows = config.get("layouts") and "onednn" in self._lane.kernels
+        return lay_out(self._traced) if knows else self._traced
 
     def _arena_of(self, nbytes: int) -> NDArray:
         if self._arena is not None and self._arena.size >= nbytes:

@@ -169,6 +169,11 @@ class RayTransport:
         watch.future().add_done_callback(lambda f: self._gone(f.exception()))
         _live[self.name] = self
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The libraries of special kernels that the actor has."""
+        return self.about["kernels"]
+
     def send(self, number: int, segments: Sequence[Segment], exports: int) -> RayTicket:
         self._refuse_lost()
         try:

@@ -20,6 +20,11 @@ class DeviceLane(Lane):
         super().__init__(name, transport, engine)
         self.rng_var: int = engine.new_variable()  # orders whatever draws random numbers on this device
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The libraries of special kernels that the device has."""
+        return self.transport.kernels  # type: ignore[attr-defined]
+
     def new_var(self) -> int:
         """A fresh tag for something on this device that must be ordered."""
         return self._engine.new_variable()

@@ -80,6 +80,11 @@ class LocalTransport:
     def __init__(self, name: str):
         self._host = DeviceHost(_runner(name), resolve, config.get("check"), lambda: backend.use_threads(0))
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The libraries of special kernels that this process has."""
+        return backend.active(np)
+
     def send(self, number: int, segments: Sequence[Segment], exports: int) -> LocalTicket:
         return LocalTicket(self._host.runner.name, self._host.submit(number, segments, exports), exports)
 
