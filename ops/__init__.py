@@ -1,10 +1,12 @@
 """Operators and kernels. Importing this package fills the registry, so that `find` and `make` know every name."""
 
 from raymx.ops import (  # noqa: F401
+    activation,
     arithmetic,
     convert,
     creation,
     elementwise,
+    embedding,
     indexing,
     layers,
     losses,
@@ -14,8 +16,10 @@ from raymx.ops import (  # noqa: F401
     reorder,
     reshape,
     rnn,
+    sequence,
     slicing,
     softmax,
+    spatial,
     special,
     trigonometry,
     update,

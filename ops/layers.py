@@ -8,7 +8,7 @@ from raymx.ops.elementwise import ZERO, Unary, rectify, sigmoid, sigmoid_slope, 
 from raymx.ops.op import Op, operator
 from raymx.ops.params import Shape, param
 from raymx.ops.random import fill_mask
-from raymx.ops.shapes import agreed, reshaped
+from raymx.ops.shapes import agreed, positive_axes, reshaped
 from raymx.ops.softmax import softmax, softmax_gradient
 
 
@@ -119,7 +119,8 @@ class Activation(Unary):
 class Dropout(Op):
     """In training out = data * mask, where mask is 0 with probability `p`, else 1 / (1 - p); otherwise out = data.
 
-    The hidden output `mask` has data's shape; the numbers come from the device's seeded generator.
+    The hidden output `mask` has data's shape, but 1 along `axes`: these are dropped as one. The numbers come from the
+    device's seeded generator.
     """
 
     kinds = "f"
@@ -128,6 +129,8 @@ class Dropout(Op):
 
     p: float = param(0.5, doc="probability that an element is dropped", low=0, high=1)
     mode: str = param("training", doc="`always`: drop when not training, too", choices=("training", "always"))
+    axes: Shape = param((), doc="axes along which elements share their fate")
+    cudnn_off: bool | None = param(False, doc="accepted and without effect")
 
     def outputs(self):
         return ("out", "mask")
@@ -137,10 +140,14 @@ class Dropout(Op):
 
     def infer_shape(self, data=None, out=None):
         shape = agreed(data, out)
-        return {"data": shape, "out": shape, "mask": shape}
+        return {"data": shape, "out": shape, "mask": None if shape is None else self._mask(shape)}
+
+    def _mask(self, data: Shape) -> Shape:
+        shared = positive_axes(self.axes, len(data))
+        return tuple(1 if axis in shared else n for axis, n in enumerate(data))
 
     def forward(self, xp, data, *, out, mask=None, is_train=False, rng):
-        mask = xp.empty_like(out) if mask is None else mask
+        mask = xp.empty(self._mask(out.shape), out.dtype) if mask is None else mask
         drops = is_train or self.mode == "always"
         fill_mask(xp, rng, mask, self.p if drops else 0)
         xp.multiply(data, mask, out=out)

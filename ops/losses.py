@@ -10,7 +10,7 @@ import math
 from raymx.ops.elementwise import Unary, sigmoid
 from raymx.ops.op import Op, operator
 from raymx.ops.params import Shape, param
-from raymx.ops.shapes import flat2d, reshaped, size
+from raymx.ops.shapes import agreed, flat2d, reshaped, size
 from raymx.ops.softmax import softmax
 
 
@@ -181,6 +181,83 @@ class MakeLoss(Unary):
         if self.normalization == "valid":
             return max(int((data > self.valid_thresh).sum()), 1)
         return data.shape[0] if self.normalization == "batch" else 1
+
+
+@operator("SVMOutput")
+class SVMOutput(Op):
+    """out = data (N, C); d_data = how the hinge loss of its lines grows, summed over the batch. label (N,).
+
+    With s = 1 at the label's column and -1 elsewhere and v = max(margin - s data, 0), the loss is
+    regularization_coefficient * v (`use_linear`) or v**2, added up over the columns.
+    """
+
+    kinds = "f"
+    inplace = (("data", "out"),)
+
+    margin: float = param(1.0, doc="how far on its side an output must be to count nothing")
+    regularization_coefficient: float = param(1.0, doc="factor of the gradient")
+    use_linear: bool = param(False, doc="v instead of its square")
+
+    def inputs(self):
+        return ("data", "label")
+
+    def infer_shape(self, data=None, label=None, out=None):
+        data = agreed(data, out)
+        return {} if data is None else {"data": data, "label": data[:-1] or (1,), "out": data}
+
+    def forward(self, xp, data, label, *, out):
+        xp.copyto(out, data)
+
+    def backward(self, xp, label, out, *, d_data=None):
+        side = xp.where(label[..., None] == xp.arange(out.shape[-1]), out.dtype.type(-1), out.dtype.type(1))
+        xp.multiply(side, out, out=d_data)
+        xp.add(d_data, self.margin, out=d_data)
+        if self.use_linear:
+            xp.greater(d_data, 0, out=d_data)
+        else:
+            xp.maximum(d_data, 0, out=d_data)
+            xp.add(d_data, d_data, out=d_data)
+        xp.multiply(d_data, side, out=d_data)
+        xp.multiply(d_data, self.regularization_coefficient, out=d_data)
+
+
+@operator("IdentityAttachKLSparseReg")
+class IdentityAttachKLSparseReg(Op):
+    """out = data (N, C, …), outputs of a sigmoid; the gradient gets a part that draws the channels' means to a target:
+    penalty * ((1 - t) / (1 - m) - t / m) for the target t and moving_avg m (C,).
+
+    moving_avg follows the means over all axes but the second, once in each forward pass of training.
+    (Hinton, A practical guide to training restricted Boltzmann machines, section 11.)
+    """
+
+    kinds = "f"
+    inplace = (("data", "out"),)
+    inplace_backward = (("g", "d_data"),)
+
+    sparseness_target: float = param(0.1, doc="the wanted mean", low=0, high=1)
+    penalty: float = param(0.001, doc="factor of the added gradient")
+    momentum: float = param(0.9, doc="part of the last average that is kept", low=0, high=1)
+
+    def aux(self):
+        return ("moving_avg",)
+
+    def infer_shape(self, data=None, out=None):
+        data = agreed(data, out)
+        if data is not None and len(data) < 2:
+            raise ValueError("data must have at least 2 axes, samples and channels")
+        return {} if data is None else {"data": data, "moving_avg": data[1:2], "out": data}
+
+    def forward(self, xp, data, moving_avg, *, out, is_train=False):
+        if is_train:
+            mean = data.mean(axis=(0, *range(2, data.ndim)))
+            xp.multiply(moving_avg, self.momentum, out=moving_avg)
+            xp.add(moving_avg, mean * (1 - self.momentum), out=moving_avg, casting="same_kind")
+        xp.copyto(out, data)
+
+    def backward(self, xp, g, moving_avg, *, d_data=None):
+        target = self.sparseness_target
+        pull = self.penalty * ((1 - target) / (1 - moving_avg) - target / moving_avg)
+        xp.add(g, pull.reshape((-1,) + (1,) * (g.ndim - 2)), out=d_data)
 
 
 @operator("softmax_cross_entropy")

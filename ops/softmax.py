@@ -56,6 +56,19 @@ class Softmax(AlongAxis):
         self.cooled(xp, d_data, d_data)
 
 
+@operator("softmin")
+class Softmin(AlongAxis):
+    """out = e**-data / sum(e**-data) along `axis`."""
+
+    def forward(self, xp, data, *, out):
+        xp.negative(self.cooled(xp, data, out), out=out)
+        softmax(xp, out, out, self.axis)
+
+    def backward(self, xp, g, out, *, d_data=None):
+        softmax_gradient(xp, g, out, d_data, self.axis)
+        xp.negative(self.cooled(xp, d_data, d_data), out=d_data)
+
+
 @operator("log_softmax")
 class LogSoftmax(AlongAxis):
     """out = data - log(sum(e**data)) along `axis`."""

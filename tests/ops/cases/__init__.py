@@ -1,10 +1,12 @@
 """The one table of operator cases, a file for each family of `ops/`. `table.py` says how a row is written."""
 
 from tests.ops.cases import (  # noqa: F401
+    activation,
     arithmetic,
     convert,
     creation,
     elementwise,
+    embedding,
     indexing,
     layers,
     losses,
@@ -13,7 +15,9 @@ from tests.ops.cases import (  # noqa: F401
     reorder,
     reshape,
     rnn,
+    sequence,
     slicing,
+    spatial,
     special,
     trigonometry,
     update,

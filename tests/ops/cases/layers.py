@@ -30,11 +30,17 @@ def _dropout(x, rng, p=0.25):
     return {"out": x * mask, "mask": mask}
 
 
+def _masked(x, mask):
+    return {"out": x * mask, "mask": mask}
+
+
 case("Dropout", (20, 10), p=0.25, train=True, dtypes=("float32", "float16"), ref=_dropout)
 case("Dropout", (5, 4), p=0.25, ref=lambda x: {"out": x, "mask": np.ones_like(x)})
 case("Dropout", (5, 4), p=0, train=True, ref=lambda x: {"out": x, "mask": np.ones_like(x)})
 case("Dropout", (5, 4), p=1, train=True, mxnet="0 / 0, so NaN everywhere", ref=lambda x: {"out": 0 * x, "mask": 0 * x})
 case("Dropout", (5, 4), p=0.25, mode="always", dtypes=("float32",), ref=_dropout)
+case("Dropout", (5, 4, 3), p=0.25, axes=(0, -1), train=True, dtypes=("float32",),
+     ref=lambda x, rng: _masked(x, _dropout(x[:1, :, :1], rng)["mask"]))
 
 
 case("SoftmaxActivation", (3, 4), ref=softmax)
@@ -44,5 +50,7 @@ case("SoftmaxActivation", (3, 4, 2), mode="channel", ref=lambda x: softmax(x, 1)
 case("SoftmaxActivation", (3, 4, 2), type="channel", ref=lambda x: softmax(x, 1))
 case("softmax", (3, 4), ref=softmax)
 case("softmax", (3, 4, 2), axis=1, temperature=2.0, ref=lambda x: softmax(x / 2, 1))
+case("softmin", (3, 4), ref=lambda x: softmax(-x))
+case("softmin", (3, 4, 2), axis=1, temperature=2.0, ref=lambda x: softmax(-x / 2, 1))
 case("log_softmax", (3, 4), ref=lambda x: np.log(softmax(x)))
 case("log_softmax", (3, 4, 2), axis=0, temperature=0.5, ref=lambda x: np.log(softmax(x * 2, 0)))

@@ -66,3 +66,29 @@ case("softmax_cross_entropy", (3, 4), four,
      ref=lambda x, y: -np.log(softmax(x)[range(3), y.astype(int)]).sum(keepdims=True))
 case("smooth_l1", (4, 5), scalar=1.5, between=(-1.5, 1.5),
      ref=lambda x: np.where(np.abs(x) < 1 / 2.25, 0.5 * 2.25 * x * x, np.abs(x) - 0.5 / 2.25))
+
+
+def _hinge(x, y, g, power=2, margin=1.0, c=1.0):
+    side = np.where(_onehot(y, 4) > 0, 1, -1)
+    beyond = np.maximum(margin - side * x, 0)
+    return -c * side * (2 * beyond if power == 2 else beyond > 0)
+
+
+case("SVMOutput", (3, 4), four, between=(-2, 2), ref=lambda x, y: x, gradient={"data": _hinge})
+case("SVMOutput", (3, 4), four, between=(-2, 2), margin=0.5, regularization_coefficient=0.25, ref=lambda x, y: x,
+     gradient={"data": lambda x, y, g: _hinge(x, y, g, 2, 0.5, 0.25)})
+case("SVMOutput", (3, 4), four, between=(-2, 2), use_linear=True, regularization_coefficient=2, ref=lambda x, y: x,
+     gradient={"data": lambda x, y, g: _hinge(x, y, g, 1, 1, 2)})
+
+
+def _pull(x, m, g, t=0.1, penalty=0.001):
+    return g + (penalty * ((1 - t) / (1 - m) - t / m)).reshape(-1, *[1] * (x.ndim - 2))
+
+
+for _shape in ((4, 3), (4, 3, 2)):
+    case("IdentityAttachKLSparseReg", _shape, (3,), between=(0.1, 0.9), ref=lambda x, m: {"out": x, "moving_avg": m},
+         gradient={"data": _pull}, mxnet="backward updates moving_avg, not forward")
+case("IdentityAttachKLSparseReg", (4, 3), (3,), between=(0.1, 0.9), sparseness_target=0.2, penalty=0.5, momentum=0.75,
+     train=True, mxnet="backward updates moving_avg, not forward",
+     ref=lambda x, m: {"out": x, "moving_avg": 0.75 * m + 0.25 * x.mean(axis=0)},
+     gradient={"data": lambda x, m, g: _pull(x, m, g, 0.2, 0.5)})
