@@ -764,8 +764,9 @@ def waitall() -> None:
 
 
 def save(fname: str, data) -> None:
-    """Write a list or dict of arrays in MXNet's `.params` layout to a path or URL, all or nothing."""
-    from raymx import params, storage
+    """Write a list or dict of arrays to a path or URL, all or nothing: in MXNet's `.params` layout, or as
+    `.safetensors` by that suffix."""
+    from raymx import arrayfile
 
     if isinstance(data, NDArray):
         data = [data]
@@ -777,14 +778,15 @@ def save(fname: str, data) -> None:
         if not isinstance(each, NDArray):
             raise TypeError(f"save: expected NDArrays, got {type(each).__name__}.")
     values = [v.result() for v in fetch(arrays)]
-    storage.write_bytes(fname, params.dumps(values if names is None else dict(zip(names, values, strict=True))))
+    arrayfile.write(fname, values if names is None else dict(zip(names, values, strict=True)))
 
 
 def load(fname: str):
-    """The list or dict of arrays in a `.params` file at a path or URL, on the current context. Raises FormatError."""
-    from raymx import params, storage
+    """The list or dict of arrays in a `.params` or `.safetensors` file at a path or URL, on the current context. Raises
+    FormatError."""
+    from raymx import arrayfile
 
-    found = params.loads(storage.read_bytes(fname), fname)
+    found = arrayfile.read(fname)
     if isinstance(found, dict):
         return {name: array(value, dtype=value.dtype) for name, value in found.items()}
     return [array(value, dtype=value.dtype) for value in found]

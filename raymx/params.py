@@ -1,11 +1,13 @@
-"""MXNet's `.params` files as bytes: writes the form of MXNet 0.12 to 1.9, reads that one and both older ones.
+"""MXNet's `.params` files as bytes: writes the form of MXNet 0.12 to 1.9, reads that one, both older ones,
+and the one of arrays with NumPy's shapes.
 
 Everything is little-endian. A file is
 
     uint64 0x112 | uint64 0 | uint64 count | the arrays | uint64 number of names (0: a list) | names
 
-with each name as uint64 length and bytes. An array begins in one of three ways and goes on alike:
+with each name as uint64 length and bytes. An array begins in one of four ways and goes on alike:
 
+    V3      uint32 0xF993FACA | as V2
     V2      uint32 0xF993FAC9 | int32 storage (0 = dense) | uint32 ndim | int64 dimensions
     V1      uint32 0xF993FAC8 |                             uint32 ndim | int64 dimensions
     oldest                                                  uint32 ndim | uint32 dimensions
@@ -28,6 +30,7 @@ from raymx.ops.params import DTYPE_IDS
 FILE_MAGIC = 0x112
 V1_MAGIC = 0xF993FAC8
 V2_MAGIC = 0xF993FAC9
+V3_MAGIC = 0xF993FACA
 
 _CPU = (1, 0)  # the device that is written; the one that is read does not matter
 _MAX_NDIM = 64  # NumPy's
@@ -158,8 +161,8 @@ def _read_array(reader: _Reader, who: str) -> np.ndarray:
 def _read_shape(reader: _Reader, who: str) -> tuple[int, ...]:
     at = reader.at
     word = reader.number("I", who)
-    oldest = word not in (V1_MAGIC, V2_MAGIC)
-    if word == V2_MAGIC:
+    oldest = word not in (V1_MAGIC, V2_MAGIC, V3_MAGIC)
+    if word in (V2_MAGIC, V3_MAGIC):
         _check_storage(reader, who)
     ndim = word if oldest else reader.number("I", f"{who}'s number of dimensions")
     if ndim > _MAX_NDIM:
@@ -176,7 +179,8 @@ def _check_storage(reader: _Reader, who: str) -> None:
     storage = reader.number("i", f"{who}'s storage")
     if storage:
         kind = {1: "row-sparse", 2: "compressed sparse row"}.get(storage, "unknown")
-        raise reader.error(at, f"{who} must have dense storage (0), found {storage} ({kind})")
+        hint = "; in MXNet, save array.tostype('default') instead"
+        raise reader.error(at, f"{who} must have dense storage (0), found {storage} ({kind}){hint}")
 
 
 def _read_names(reader: _Reader, arrays: int) -> list[str]:
