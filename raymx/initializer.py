@@ -216,6 +216,50 @@ class Orthogonal(Initializer):
         arr[:] = (self.scale * basis).reshape(arr.shape).astype("float32")
 
 
+@register
+class LSTMBias(Initializer):
+    """Biases (4 * H,) of an LSTMCell: `forget_bias` for the forget gate, the second of four, else 0."""
+
+    def __init__(self, forget_bias: float = 1.0):
+        super().__init__(forget_bias=forget_bias)
+        self.forget_bias = forget_bias
+
+    def _init_weight(self, name, arr):
+        units = arr.shape[0] // 4
+        arr[:] = 0.0
+        arr[units : 2 * units] = self.forget_bias
+
+
+@register
+class FusedRNN(Initializer):
+    """The flat parameters of a FusedRNNCell of the same settings, each weight by the initializer `init`, or by that of
+    the whole network if it is None; an LSTM's biases of forget gates are `forget_bias`."""
+
+    def __init__(
+        self, init, num_hidden: int, num_layers: int, mode: str, bidirectional: bool = False, forget_bias: float = 1.0
+    ):
+        self._init = init if init is None else create(init)
+        super().__init__(
+            init=None if self._init is None else self._init.dumps(), num_hidden=num_hidden, num_layers=num_layers,
+            mode=mode, bidirectional=bidirectional, forget_bias=forget_bias,
+        )  # fmt: skip
+
+    def _init_weight(self, name, arr):
+        from raymx.rnn.rnn_cell import FusedRNNCell
+
+        chosen = self._init or getattr(name, "global_init", None)
+        if chosen is None:
+            raise ParameterError(f"FusedRNN: {str(name)!r} needs an initializer; give init=, or one for the network.")
+        cell = FusedRNNCell(prefix="", **{k: v for k, v in self._settings.items() if k != "init"})
+        parts = cell.unpack_weights({"parameters": arr})
+        for part, values in parts.items():
+            if cell._mode == "lstm" and part.endswith("_f_bias"):
+                values[:] = self._settings["forget_bias"]
+            else:
+                chosen(InitDesc(part, global_init=getattr(name, "global_init", None)), values)
+        arr[:] = cell.pack_weights(parts)["parameters"]
+
+
 class Load:
     """Values from a `.params` file (path or URL) or a dict; names missing there go to `default_init`.
 
