@@ -148,3 +148,26 @@ def test_own_initializers_can_be_registered():
 def test_refusals(act, error, text):
     with pytest.raises(error, match=text):
         act()
+
+
+def test_forget_gates_of_cells():
+    bias = mx.nd.ones((8,))
+    mx.init.Xavier()(mx.init.InitDesc("lstm_i2h_bias", {"__init__": mx.init.LSTMBias(2.0).dumps()}), bias)
+    np.testing.assert_array_equal(bias.asnumpy(), [0, 0, 2, 2, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("own", [None, mx.init.One()])
+def test_fused_parameters(own):
+    cell = mx.rnn.FusedRNNCell(2, num_layers=2, prefix="net_")
+    flat = mx.nd.ones((4 * 2 * (3 + 2 + 2 + 2 + 2 + 2),))
+    first = mx.init.FusedRNN(own, 2, 2, "lstm", forget_bias=3.0)
+    mx.init.Zero()(mx.init.InitDesc("net_parameters", {"__init__": first.dumps()}, mx.init.Constant(5.0)), flat)
+    parts = cell.unpack_weights({"net_parameters": flat})
+    for name, part in parts.items():
+        expected = 3 if name.endswith("_f_bias") else 0 if name.endswith("bias") else 5 if own is None else 1
+        np.testing.assert_array_equal(part.asnumpy(), expected, err_msg=name)
+
+
+def test_fused_parameters_need_an_initializer():
+    with pytest.raises(ParameterError, match="FusedRNN: 'net_parameters' needs an initializer"):
+        mx.init.FusedRNN(None, 2, 1, "gru")._init_weight("net_parameters", mx.nd.ones((36,)))

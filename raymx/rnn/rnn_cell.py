@@ -359,10 +359,6 @@ class FusedRNNCell(BaseRNNCell):
                             name = f"{self._prefix}{direction}{layer}_{group}{gate}_{kind}"
                             views[name] = flat[start:stop].reshape(shape)
                             start = stop
-        if start != flat.size:
-            raise ParameterError(
-                f"FusedRNNCell {self._prefix!r}: expected {start} parameters for {num_input} inputs, got {flat.size}."
-            )
         return views
 
     def _size(self, num_input: int) -> int:
@@ -375,7 +371,12 @@ class FusedRNNCell(BaseRNNCell):
         args = dict(args)
         flat = _pop(self, args, self._parameter.name)
         h, b = self._num_hidden, len(self._directions)
-        num_input = (flat.size - self._size(0)) // (b * h * self._num_gates)
+        num_input, rest = divmod(flat.size - self._size(0), b * h * self._num_gates)
+        if num_input < 1 or rest:
+            raise ParameterError(
+                f"FusedRNNCell {self._prefix!r}: {flat.size} parameters fit no number of inputs; expected "
+                f"{self._size(0)} and {b * h * self._num_gates} for each input."
+            )
         args.update({name: view.copy() for name, view in self._slice_weights(flat, num_input, h).items()})
         return args
 
