@@ -54,6 +54,7 @@ class Op:
     declared: dict[str, Param] = {}
     variadic = ""  # the parameter that counts the inputs of a variadic operator, e.g. "num_args"
     view = False  # the output is the first input's elements in their order: both may be one memory, with nothing to do
+    one_type: tuple[str, ...] = ()  # which of its arrays have one element type; () = all of them
     kinds = "fiub"  # of element types that its inputs may have: floating, signed, unsigned, bool
     heavy = False  # worth starting at once, and only on the device's own thread
     inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
@@ -98,9 +99,9 @@ class Op:
         raise NotImplementedError(self.name)
 
     def infer_type(self, known: dict[str, np.dtype | None]) -> dict[str, np.dtype | None]:
-        """Deduced dtypes from `known` (None = unknown). By default everything has one dtype."""
-        first = next((t for t in known.values() if t is not None), None)
-        return dict.fromkeys(known, first)
+        """Deduced dtypes from `known` (None = unknown). By default everything in `one_type` has one dtype."""
+        names = self.one_type or tuple(known)
+        return dict.fromkeys(names, next((known[n] for n in names if known[n] is not None), None))
 
     def scratch(self, shapes: dict[str, Shape], dtype: np.dtype) -> dict[str, tuple[Shape, np.dtype]]:
         """Temporary arrays that forward wants: name → (shape, dtype). `shapes` are by input, aux and output name."""
