@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from raymx.ops.elementwise import ZERO, Unary, rectify, sigmoid, sigmoid_slope, tanh_slope
-from raymx.ops.op import Op, operator
+from raymx.ops.op import Op, make, operator
 from raymx.ops.params import Shape, param
 from raymx.ops.random import fill_mask
 from raymx.ops.shapes import agreed, positive_axes, reshaped
@@ -154,6 +154,9 @@ class Dropout(Op):
 
     def backward(self, xp, g, mask, *, d_data=None):
         xp.multiply(g, mask, out=d_data)
+
+    def remake(self):
+        return make("_mul"), ("data", "mask"), ("out",)
 
 
 @operator("SoftmaxActivation")

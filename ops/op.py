@@ -164,6 +164,11 @@ class Op:
         listed = tuple(n for n in names.positional if n not in ("g", "gs"))
         return listed + (self.inputs() if names.any_positional else ())
 
+    def remake(self) -> tuple[Op, tuple[str, ...], tuple[str, ...]] | None:
+        """For recomputation: an operator, what it reads of our inputs and outputs, which outputs it makes again with
+        the same bits. None = this operator itself, if it draws no random numbers."""
+        return None
+
     def random(self) -> bool:
         return self.forward_names.takes("rng")
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from raymx import config
 from raymx import ndarray as nd
 from raymx.context import Context
 from raymx.errors import BindError, DTypeError, GraphError, ShapeError, did_you_mean
@@ -234,7 +235,7 @@ def infer_variables(
 def traced_graph(who: str, heads: Sequence[Entry], variables: dict[Node, Spec], wrt: Sequence[Node]):
     """The traced graph; an array that does not fit is named by the variable for which it came."""
     try:
-        return trace(heads, variables, wrt)
+        return trace(heads, variables, wrt, config.get("recompute"))
     except (ShapeError, DTypeError) as error:
         order = topological(list(heads))
         shapes = {node: spec.shape for node, spec in variables.items()}

@@ -20,6 +20,8 @@ class Switch(NamedTuple):
     name: str
     default: Any
     help: str
+    choices: tuple[str, ...] = ()  # the only values that it takes, if there are any here
+    mxnet: tuple[str, dict[str, str]] = ("", {})  # MXNet's variable, and what its values mean: used if ours is not set
 
 
 SWITCHES = {
@@ -40,6 +42,7 @@ SWITCHES = {
         Switch("address", "", "Ray cluster to join; empty = the running one inside a job, else RAY_ADDRESS, else start one here"),
         Switch("onednn", True, "use oneDNN's kernels where its library is found"),
         Switch("layouts", True, "keep chains of convolutions in the layout that oneDNN's kernels like best, where a device has them"),
+        Switch("recompute", "none", "`mirror`: backward repeats cheap operators (`MXNET_BACKWARD_DO_MIRROR=1`); `sqrt`: all, a segment at a time, so that about the square root of the activations is kept; read when a symbol is bound", ("none", "mirror", "sqrt"), ("MXNET_BACKWARD_DO_MIRROR", {"1": "mirror"})),
         Switch("pool_mb", 512, "megabytes of freed arrays a device keeps for reuse"),
     )
 }
@@ -52,11 +55,17 @@ def _parse(switch: Switch, value):
     try:
         if kind is bool and isinstance(value, str):
             return {"1": True, "true": True, "0": False, "false": False, "": False}[value.lower()]
-        return kind(value)
+        parsed = kind(value)
     except (ValueError, TypeError, KeyError):
         raise ParameterError(
             f"config {switch.name} (RAYMX_{switch.name.upper()}) must be of type {kind.__name__}, got {value!r}."
         ) from None
+    if switch.choices and parsed not in switch.choices:
+        raise ParameterError(
+            f"config {switch.name} (RAYMX_{switch.name.upper()}) must be one of {', '.join(switch.choices)}, got "
+            f"{value!r}{did_you_mean(parsed, switch.choices)}."
+        )
+    return parsed
 
 
 def _switch(name: str) -> Switch:
@@ -69,9 +78,14 @@ def get(name: str):
     """The value of a switch: what `set` gave it, else the environment's, else the default."""
     if name not in _values:
         switch = _switch(name)
-        text = os.environ.get(f"RAYMX_{name.upper()}")
+        text = _from_environment(switch)
         _values[name] = switch.default if text is None else _parse(switch, text)
     return _values[name]
+
+
+def _from_environment(switch: Switch) -> str | None:
+    variable, meanings = switch.mxnet
+    return os.environ.get(f"RAYMX_{switch.name.upper()}", meanings.get(os.environ.get(variable, "")))
 
 
 def set(**values) -> None:

@@ -38,7 +38,7 @@ from raymx.binding import (
 )
 from raymx.context import Context
 from raymx.errors import BindError, GraphError, did_you_mean
-from raymx.graph.compile import Arrays, Spec, Traced, entries_of, lower
+from raymx.graph.compile import AFTER_PREDICTION, Arrays, Spec, Traced, entries_of, lower
 from raymx.graph.layout import lay_out
 from raymx.graph.node import Entry, Node, argument_nodes, aux_nodes, topological
 from raymx.ndarray import NDArray
@@ -103,7 +103,7 @@ class Executor:
         for name, value in arrays.items():
             self._feed(name, value)
         self._run("forward", bool(is_train))
-        self._ready = True
+        self._ready, self._trained = True, bool(is_train)
         return self.outputs
 
     def backward(self, out_grads=None, is_train: bool = True) -> None:
@@ -128,8 +128,11 @@ class Executor:
         self._ready = self._compiled.repeatable
 
     def _run(self, phase: str, is_train: bool) -> None:
-        reads, writes = self._access[phase]
-        self._lane.run_program(self._program, phase, is_train, reads, writes)
+        variant = phase
+        if phase == "backward" and not self._trained and phase + AFTER_PREDICTION in self._access:
+            variant += AFTER_PREDICTION
+        reads, writes = self._access[variant]
+        self._lane.run_program(self._program, variant, is_train, reads, writes)
         if self._monitor is not None:
             self._monitor.show(phase)
 
@@ -245,7 +248,7 @@ class Executor:
         self._monitor = None
         kept = {}
         if callback is not None:
-            made = self._traced.forward + self._traced.backward
+            made = self._traced.forward + self._traced.gradient_nodes
             kept = {e: self._new(e) for node in made for e in entries_of(node)}
         self._compile(kept)
         if callback is not None:
@@ -370,7 +373,7 @@ class _Monitor:
             phase: [(label, arrays[e]) for node in nodes for label, e in _labelled(node, with_inputs)]
             for phase, nodes, with_inputs in (
                 ("forward", traced.forward, monitor_all),
-                ("backward", traced.backward, False),
+                ("backward", traced.gradient_nodes, False),
             )
         }
 

@@ -19,6 +19,8 @@ def fresh(monkeypatch):
     monkeypatch.setattr(config, "_values", {})
     for name in config.SWITCHES:
         monkeypatch.delenv(f"RAYMX_{name.upper()}", raising=False)
+    for switch in config.SWITCHES.values():
+        monkeypatch.delenv(switch.mxnet[0] or "RAYMX_", raising=False)
 
 
 def test_defaults():
@@ -31,6 +33,23 @@ def test_the_environment_beats_the_default_and_set_beats_both(monkeypatch):
     assert config.get("debug") == 2
     config.set(debug=1)
     assert config.get("debug") == 1
+
+
+def test_mxnets_variable_counts_where_ours_is_not_set(monkeypatch):
+    monkeypatch.setenv("MXNET_BACKWARD_DO_MIRROR", "1")
+    assert config.get("recompute") == "mirror"
+    config._values.clear()
+    monkeypatch.setenv("MXNET_BACKWARD_DO_MIRROR", "0")
+    assert config.get("recompute") == "none"
+    config._values.clear()
+    monkeypatch.setenv("MXNET_BACKWARD_DO_MIRROR", "1")
+    monkeypatch.setenv("RAYMX_RECOMPUTE", "sqrt")
+    assert config.get("recompute") == "sqrt"
+
+
+def test_a_switch_with_choices_takes_nothing_else():
+    with pytest.raises(ParameterError, match=r"recompute .* must be one of none, mirror, sqrt, got 'mirrors'; did you"):
+        config.set(recompute="mirrors")
 
 
 def test_using_restores_even_after_an_error():

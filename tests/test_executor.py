@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import raymx as mx
+from raymx import config
 from raymx.errors import BindError, DTypeError, GraphError, MXNetError, ShapeError, TaskError
 from raymx.graph.node import Entry, Node
 from raymx.ops.op import REGISTRY, Op, operator
@@ -729,3 +730,55 @@ def test_errors_are_mxnet_errors_and_travel():
     with pytest.raises(MXNetError) as caught:
         bind_mlp(data=None)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def layers(n: int):
+    """A network of `n` layers with dropout, bound under the switch that holds now, with values in its parameters."""
+    x = mx.sym.Variable("data")
+    for i in range(n):
+        x = mx.sym.FullyConnected(x, num_hidden=6, name=f"fc{i}")
+        x = mx.sym.Dropout(mx.sym.Activation(x, act_type="tanh", name=f"act{i}"), p=0.5, name=f"drop{i}")
+    exe = mx.sym.SoftmaxOutput(x, name="softmax").simple_bind(mx.cpu(), data=(4, 6))
+    rng = np.random.default_rng(5)
+    for each in exe.arg_arrays[:-1]:
+        each[:] = rng.uniform(-1, 1, each.shape)
+    return exe
+
+
+def test_recomputation_saves_memory_and_changes_no_bit():
+    reports, gradients = {}, {}
+    for mode in ("none", "mirror", "sqrt"):
+        with config.using(recompute=mode):
+            exe = layers(30)
+        mx.random.seed(1)
+        exe.forward(is_train=True)
+        exe.backward()
+        reports[mode] = exe.memory_report().planned_nbytes
+        gradients[mode] = [grad.asnumpy() for grad in exe.grad_arrays]
+    assert reports["sqrt"] < 0.7 * reports["none"]
+    for mode in ("mirror", "sqrt"):
+        for a, b in zip(gradients[mode], gradients["none"], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_pass_that_did_not_train_is_recomputed_as_it_was():
+    gradients = {}
+    for mode in ("none", "sqrt"):
+        with config.using(recompute=mode):
+            exe = layers(30)
+        exe.forward(is_train=False)
+        exe.backward()
+        gradients[mode] = exe.grad_dict["fc0_weight"].asnumpy()
+    np.testing.assert_array_equal(gradients["sqrt"], gradients["none"])
+
+
+def test_a_monitor_does_not_see_what_is_recomputed():
+    names = {}
+    for mode in ("none", "sqrt"):
+        with config.using(recompute=mode):
+            exe = layers(10)
+        seen = names[mode] = []
+        exe.set_monitor_callback(lambda name, _, seen=seen: seen.append(name))
+        exe.forward(is_train=True)
+        exe.backward()
+    assert names["sqrt"] == names["none"]

@@ -14,11 +14,9 @@ Forward may run several times before backward: what backward reads is never over
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -27,47 +25,29 @@ from raymx.graph.gradient import differentiate, head_gradients
 from raymx.graph.infer import infer_shapes, infer_types
 from raymx.graph.node import Entry, Node, topological
 from raymx.graph.plan import Plan, Value, aligned, plan
+from raymx.graph.recompute import recompute
+from raymx.graph.traced import Spec, Traced, entries_of
 from raymx.ops.infer import complete, infer_call
 from raymx.ops.layout import PLAIN
 from raymx.ops.op import Op, make
-from raymx.ops.params import Shape
 from raymx.ops.program import Program, Slot, Step
+from raymx.ops.repeat import Again
+
+AFTER_PREDICTION = " after prediction"  # how the twin of a phase is called, for a backward whose forward did not train
 
 
-class Spec(NamedTuple):
-    """What an array looks like."""
-
-    shape: Shape
-    dtype: np.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-@dataclass
-class Traced:
-    """A graph with its gradient graph and all shapes, before anything has a place."""
-
-    heads: list[Entry]
-    forward: list[Node]  # operators, in the order in which they run
-    backward: list[Node]
-    gradients: dict[Node, Entry | None]  # of every variable that wants one; None = zero
-    head_grads: list[Node | None]  # the variable for each head's incoming gradient, None where it is not used
-    specs: dict[Entry, Spec]
-    layouts: dict[Entry, str] = field(default_factory=dict)  # of the values that are not in C order
-
-    @property
-    def trains(self) -> bool:
-        """Whether there is a backward phase."""
-        return bool(self.gradients)
-
-
-def trace(heads: Sequence[Entry], variables: Mapping[Node, Spec], wrt: Sequence[Node] = ()) -> Traced:
-    """Add the gradient graph for the variables `wrt` and infer every shape and dtype from those of `variables`.
+def trace(
+    heads: Sequence[Entry], variables: Mapping[Node, Spec], wrt: Sequence[Node] = (), mode: str = "none"
+) -> Traced:
+    """Add the gradient graph for the variables `wrt`, infer every shape and dtype from those of `variables`, and let
+    backward make values again as `mode` of `recompute` says.
 
     Raises ShapeError or DTypeError that names operator and node.
     """
+    return recompute(_differentiated(heads, variables, wrt), mode)
+
+
+def _differentiated(heads: Sequence[Entry], variables: Mapping[Node, Spec], wrt: Sequence[Node]) -> Traced:
     heads = list(heads)
     incoming = head_gradients(heads)
     gradients = differentiate(heads, wrt, incoming)
@@ -287,7 +267,9 @@ class _Lowering:
             Slot(spec.shape, spec.dtype.name, home.array, planned.offsets[of_value[value]] or 0, layout)
             for value, (spec, home, layout) in enumerate(zip(self.specs, self.homes, self.layouts, strict=True))
         ]
-        phases = {"forward": self.forward} | ({"backward": self.backward} if self.traced.trains else {})
+        phases = {"forward": self.forward}
+        if self.traced.trains:
+            phases |= {"backward": self.backward, **_after_prediction("backward", self.backward)}
         inside = [spec for spec, home in zip(self.specs, self.homes, strict=True) if home.array is None]
         return Compiled(
             Program(slots, planned.nbytes, phases),
@@ -310,13 +292,14 @@ class _Lowering:
         ]
 
 
+def _after_prediction(phase: str, steps: list[Step]) -> dict[str, list[Step]]:
+    """The twin of a phase that repeats steps of a forward that did not train; none if that makes no difference."""
+    twin = [s._replace(op=s.op.at(trained=False)) if isinstance(s.op, Again) else s for s in steps]
+    return {phase + AFTER_PREDICTION: twin} if twin != steps else {}
+
+
 def _touched(step: Step) -> Iterable[int]:
     return *step.ins, *step.outs, *(value for _, value in step.scratch)
-
-
-def entries_of(node: Node) -> list[Entry]:
-    """All outputs of a node, hidden ones included."""
-    return [Entry(node, i) for i in range(len(node.output_names()))]
 
 
 def _inplace_pairs(steps: Sequence[Step], of_value: Sequence[int]) -> list[tuple[int, int]]:

@@ -21,8 +21,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from raymx.graph.compile import Spec, Traced, entries_of
 from raymx.graph.node import Entry, Node
+from raymx.graph.traced import Spec, Traced, entries_of
 from raymx.ops.layout import BLOCKED, NHWC, PLAIN, fits
 from raymx.ops.op import Op, make
 from raymx.ops.params import Shape

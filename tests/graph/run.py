@@ -21,12 +21,13 @@ class Bound:
     """A graph compiled over copies of `values` (variable → array); `reqs` tells which variables get gradients."""
 
     def __init__(
-        self, heads, values: dict[Entry, np.ndarray], reqs=None, strided=(), keep=False, alias=None, layouts=False
-    ):
+        self, heads, values: dict[Entry, np.ndarray], reqs=None, strided=(), keep=False, alias=None, layouts=False,
+        mode="none",
+    ):  # fmt: skip
         reqs = reqs or {}
         self.heads, self._ids, self.device = heads, itertools.count(1), {}
         specs = {v.node: Spec(x.shape, x.dtype) for v, x in values.items()}
-        self.traced: Traced = trace(heads, specs, [v.node for v in reqs])
+        self.traced: Traced = trace(heads, specs, [v.node for v in reqs], mode)
         self.traced = lay_out(self.traced) if layouts else self.traced
         self.of = {v: self._put(x.copy()) for v, x in values.items()}
         self.outputs = [self._like(h) for h in heads]
@@ -61,11 +62,11 @@ class Bound:
         self.prepared.run("forward", is_train)
         return [self.device[i] for i in self.outputs]
 
-    def backward(self, head_grads=()) -> dict[Entry, np.ndarray]:
+    def backward(self, head_grads=(), phase="backward") -> dict[Entry, np.ndarray]:
         for number, value in zip(self.head_grads, head_grads, strict=False):
             if number is not None:
                 self.device[number][...] = value
-        self.prepared.run("backward", True)
+        self.prepared.run(phase, True)
         return {v: self.device[i] for v, i in self.grads.items()}
 
     def steps(self, phase: str) -> list[str]:
