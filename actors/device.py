@@ -7,6 +7,7 @@ fourth element `((shape, dtype), …)` when the outputs are new arrays; else `(c
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from raymx.actors.memory import Pool
 from raymx.actors.program import PreparedProgram
 from raymx.engine.segment import Failure
 from raymx.errors import TaskError
+from raymx.ops.custom import ALIVE
 
 # The codes of tasks that are not operators, with what follows them in the tuple.
 NEW = 0  # id, shape, dtype: an uninitialised array
@@ -38,6 +40,19 @@ NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "
 SEEN_LIMIT = 4096  # operators over their arrays that are remembered as having run once
 
 
+class _Thread(threading.local):
+    runner: DeviceRunner | None = None  # whose tasks this thread is running
+
+
+_thread = _Thread()
+home: DeviceRunner | None = None  # in the process of a device actor: its runner
+
+
+def running() -> DeviceRunner | None:
+    """The device whose work this thread does, if any."""
+    return _thread.runner or home
+
+
 class DeviceRunner:
     """One device's memory and the loop over its tasks. All methods are called by one thread at a time."""
 
@@ -49,6 +64,7 @@ class DeviceRunner:
         self.failed: dict[int, Failure] = {}  # storage → why its contents never came to be
         self.storage: dict[int, int] = {}  # view → the array whose memory it shares; others are their own storage
         self.events: list[tuple[str, int, int]] = []
+        self.guest: Any = None  # what serves the user's code that runs on this device; see raymx.runtime.guest
         self._exports: list = []  # where the values go that leave in the run under way
         self._arrived: Any = None  # what has come for it
         self._seen: set[tuple] = set()  # (op, outs, ins) that ran once
@@ -69,15 +85,19 @@ class DeviceRunner:
         failures: list[Failure] = []
         self._exports, self._arrived = exports, arrived
         call = self._traced if self.trace else self._call
-        for index, task in enumerate(tasks):
-            try:
-                call(task)
-            except _Failed as earlier:
-                self._mark(task, earlier.failure)
-            except Exception as error:
-                if reraise:
-                    raise
-                failures.append(self._fail(task, error, message, (segment, index)))
+        before, _thread.runner = _thread.runner, self
+        try:
+            for index, task in enumerate(tasks):
+                try:
+                    call(task)
+                except _Failed as earlier:
+                    self._mark(task, earlier.failure)
+                except Exception as error:
+                    if reraise:
+                        raise
+                    failures.append(self._fail(task, error, message, (segment, index)))
+        finally:
+            _thread.runner = before
         self._exports, self._arrived = [], None
         return failures
 
@@ -105,6 +125,8 @@ class DeviceRunner:
         """The function for an operator over these arrays; kept when it is asked for again, as by an optimizer."""
         run = self._new_function(op, [self.arrays[i] for i in ins], [self.arrays[i] for i in outs])
         key = op, outs, ins
+        if op.stateful:
+            return run
         if key in self._seen:
             self._prepared[key] = run
             for array in {*ins, *outs}:
@@ -233,6 +255,7 @@ class DeviceRunner:
             self.storage.pop(array, None)
             self.failed.pop(array, None)
             self.programs.pop(array, None)
+            ALIVE.pop(array, None)
             for key in self._users.pop(array, ()):
                 self._prepared.pop(key, None)
 

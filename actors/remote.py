@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from raymx import config
+from raymx.actors import device
 from raymx.actors.device import DeviceRunner
 from raymx.actors.host import DeviceHost
 from raymx.actors.transfer import resolve, unpack
@@ -26,6 +27,7 @@ class DeviceActor:
         _full_priority()
         trace, pool_nbytes = bool(settings["trace"]), int(settings["pool_mb"]) << 20
         runner = DeviceRunner(name, backend.array_module(kind), pool_nbytes, trace)
+        device.home = runner
         self._host = DeviceHost(runner, resolve, settings["check"], lambda: backend.use_threads(_threads(settings)))
 
     def run(self, number: int, data: bytes, buffers, refs, exports: int):

@@ -5,6 +5,7 @@ from raymx.ops import (  # noqa: F401
     arithmetic,
     convert,
     creation,
+    custom,
     elementwise,
     embedding,
     indexing,

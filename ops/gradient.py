@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from raymx.ops.op import Op
 
-_interned: dict[tuple[Op, tuple[str, ...]], Gradient] = {}
-
-
 class Gradient(Op):
     """Runs `op.backward` for the inputs in `wants`.
 
     inputs: `g` (or `g0`, `g1`, … for the visible outputs of an operator that takes `gs`), left out if `op` ignores head
-    gradients; then `op.backward_needs()`. outputs: `d_<name>` for each of `wants`.
+    gradients; then `op.backward_needs()`. outputs: `d_<name>` for each of `wants`. The backward of an operator with a
+    state of its own may change its aux states, too; they come last among what it needs.
     """
 
     direction = "backward"
@@ -21,7 +19,9 @@ class Gradient(Op):
         self.attrs, self.declared, self.heavy = op.attrs, op.declared, op.heavy
         assert op.backward_names is not None, f"{op.name} has no gradient"
         self.forward_names = op.backward_names
-        self._inputs = self._heads() + op.backward_needs()
+        self._heads = self._head_names()
+        self._states = op.aux() if op.stateful else ()
+        self._inputs = self._heads + tuple(n for n in op.backward_needs() if n not in self._states)
         self._outputs = tuple(f"d_{w}" for w in wants)
         self.inplace = tuple((i, o) for i, o in op.inplace_backward if i in self._inputs and o in self._outputs)
         self.extras = tuple(n for n in self.forward_names.keywords if not n.startswith("d_"))
@@ -31,7 +31,7 @@ class Gradient(Op):
         self.channelled = tuple(n for n in self._inputs + self._outputs if self._of_same_shape(n) in op.channelled)
         self.forward = self._kernel()  # type: ignore[method-assign]
 
-    def _heads(self) -> tuple[str, ...]:
+    def _head_names(self) -> tuple[str, ...]:
         if not self.op.needs_head_gradient():
             return ()
         if self.forward_names.takes("g"):
@@ -50,6 +50,9 @@ class Gradient(Op):
 
     def inputs(self):
         return self._inputs
+
+    def aux(self):
+        return self._states
 
     def outputs(self):
         return self._outputs
@@ -74,7 +77,7 @@ class Gradient(Op):
         return self.op.backward
 
     def _with_tuple(self, xp, *args, **destinations):
-        n = self.op.visible_outputs()
+        n = len(self._heads)
         self.op.backward(xp, args[:n], *args[n:], **destinations)
 
     def _without_head(self, xp, *args, **destinations):
@@ -91,7 +94,5 @@ def gradient_of(op: Op, wants: tuple[str, ...]) -> Gradient:
     """The operator that computes `op`'s gradients for the inputs in `wants`. Equal ones are one object.
 
     Every name in `wants` must have a gradient (`op.has_gradient(name)`)."""
-    key = op, wants
-    if key not in _interned:
-        _interned[key] = Gradient(op, wants)
-    return _interned[key]
+    known: dict[tuple[str, ...], Gradient] = op.__dict__.setdefault("_gradients", {})
+    return known.get(wants) or known.setdefault(wants, Gradient(op, wants))

@@ -61,7 +61,7 @@ def infer_shapes(op: Op, known: dict[str, Shape | None], node: str = "") -> dict
         except ValueError:
             asked = op.inputs() if everything else (*needed, *optional)
             given = ", ".join(f"{n} {known[n]}" for n in asked if known.get(n) and n != name)
-            set_to = {k: v for k, v in op.attrs.items() if v is not None and v != op.declared[k].default}
+            set_to = {k: v for k, v in op.attrs.items() if v is not None and not _is_default(op, k, v)}
             settings = ", ".join(f"{k}={v}" for k, v in set_to.items())
             why = " and ".join(x for x in (given, settings) if x)
             raise ShapeError(f"{_who(op, node)}: {name} must be {shape} for {why}, got {known[name]}.") from None
@@ -107,6 +107,10 @@ def infer_call(op: Op, shapes: tuple[Shape, ...], dtypes: tuple, given: tuple = 
     if missing:
         raise ShapeError(f"{_who(op, '')}: cannot tell the shape of {', '.join(missing)} from {_shapes(op, merged)}.")
     return tuple((merged[n], types[n] or dtypes[0]) for n in outs)
+
+
+def _is_default(op: Op, name: str, value) -> bool:
+    return name in op.declared and bool(value == op.declared[name].default)
 
 
 def _who(op: Op, node: str) -> str:

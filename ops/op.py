@@ -56,6 +56,8 @@ class Op:
     view = False  # the output is the first input's elements in their order: both may be one memory, with nothing to do
     one_type: tuple[str, ...] = ()  # which of its arrays have one element type; () = all of them
     kinds = "fiub"  # of element types that its inputs may have: floating, signed, unsigned, bool
+    stateful = False  # each program, and each imperative call, has an instance of its own: see `fresh`
+    any_parameter = False  # takes parameters that it does not declare
     heavy = False  # worth starting at once, and only on the device's own thread
     inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
     inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward
@@ -75,6 +77,15 @@ class Op:
 
     def setup(self) -> None:
         """Derive constants from the parameters, once per instance; raise ParameterError when they contradict."""
+
+    @classmethod
+    def parse(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Every parameter with its value, from those that were given; raises ParameterError."""
+        return parse_all(cls.declared, given, cls.name)
+
+    def fresh(self) -> Op:
+        """The operator to use in one program; another one each time if it has a state."""
+        return self
 
     def canonical(self) -> Op:
         """The operator that stands for this one; a form that only old files use returns today's equal."""
@@ -233,12 +244,14 @@ _INTERN_LIMIT = 8192
 def make(name_or_class, /, **attrs) -> Op:
     """The operator with these parameters (values or strings). Equal ones are one object."""
     cls: type[Op] = name_or_class if isinstance(name_or_class, type) else find(name_or_class)
+    if cls.stateful:
+        return cls(**cls.parse(attrs))
     try:
         key = (cls, *((k, type(v), _distinct(v)) for k, v in attrs.items()))
         return _interned[key]
     except (KeyError, TypeError):
         pass
-    op = cls(**parse_all(cls.declared, attrs, cls.name)).canonical()
+    op = cls(**cls.parse(attrs)).canonical()
     op = _interned.setdefault((type(op), *((k, type(v), _distinct(v)) for k, v in op.attrs.items())), op)
     try:
         _interned[key] = op

@@ -19,8 +19,8 @@ _MODULES = {
     for module, aliases in {
         "attribute": (), "callback": (), "config": (), "context": (), "errors": (), "executor": (),
         "initializer": ("init",), "io": (), "kvstore": ("kv",), "lr_scheduler": (), "metric": (), "model": (),
-        "monitor": ("mon",), "name": (), "ndarray": ("nd",), "optimizer": (), "random": ("rnd",), "rnn": (),
-        "runtime": (), "storage": (), "symbol": ("sym",), "trace": (), "visualization": ("viz",),
+        "monitor": ("mon",), "name": (), "ndarray": ("nd",), "operator": (), "optimizer": (), "random": ("rnd",),
+        "rnn": (), "runtime": (), "storage": (), "symbol": ("sym",), "trace": (), "visualization": ("viz",),
     }.items()
     for name in (module, *aliases)
 }  # fmt: skip
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         monitor,
         name,
         ndarray,
+        operator,
         optimizer,
         random,
         rnn,
@@ -80,7 +81,8 @@ __all__ = [
     "AttrScope", "Context", "Executor", "MXNetError",
     "attribute", "callback", "config", "context", "cpu", "cpu_pinned", "current_context", "errors", "executor",
     "gpu", "init", "initializer", "io", "kv", "kvstore", "lr_scheduler", "metric", "model", "mon", "monitor", "name",
-    "nd", "ndarray", "num_gpus", "optimizer", "random", "rnd", "rnn", "runtime", "shutdown", "storage", "sym", "symbol",
+    "nd", "ndarray", "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime", "shutdown", "storage",
+    "sym", "symbol",
     "trace", "visualization", "viz",
 ]
 # fmt: on

@@ -11,6 +11,7 @@ import builtins
 import math
 import operator as python_operator
 import sys
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -407,6 +408,8 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
             lane.new_array(x._id, x.shape, x.dtype)
     else:
         task += (inferred,)
+    if op.stateful:
+        _follow(op, lane)
     call = task, tuple(x._var for x in inputs), writes, op.heavy
     if out.__class__ is NDArray and not fresh and all(x is y for x, y in zip(inputs, asked, strict=True)):
         _remember((op, out._id, *[x._id for x in inputs]), call)
@@ -423,6 +426,13 @@ def _remember(key: tuple, call: tuple) -> None:
     if len(_calls) >= _CALLS_LIMIT:
         _calls.clear()
     _calls[key] = call
+
+
+def _follow(op, lane) -> None:
+    """Let the device find an operator with a state again when its gradient comes, and forget it when we do."""
+    if op.token is None:
+        op.token = lane.new_var()
+        weakref.finalize(op, lane.free, op.token, op.token).atexit = False
 
 
 def _place(op: Op, names, inputs, given, context: Context | None):
@@ -444,7 +454,8 @@ def _infer(op: Op, inputs, given):
     """The shape and dtype of each output. An operator without inputs may leave them to the arrays that it fills."""
     found = tuple((x.shape, x.dtype) for x in given)
     if op.name != "_set_value":
-        return infer_call(
+        infer = infer_call.__wrapped__ if op.stateful else infer_call  # what is remembered would live on
+        return infer(
             op, tuple(x.shape for x in inputs), tuple(x.dtype for x in inputs), () if inputs else found
         )
     if not found:

@@ -98,7 +98,7 @@ def _sort(cls: type[Op], args, out, options):
     params.update(zip(declared, rest, strict=False))
     if cls.variadic:
         params.setdefault(cls.variadic, len(arrays))
-    elif out is None and arrays:
+    elif out is None and arrays and not cls.stateful:
         op = make(cls, **params)
         if len(arrays) == len(op.inputs() + op.aux()) + 1:
             out = arrays.pop()

@@ -534,6 +534,8 @@ def _sort(cls: type[Op], who: str, args, kwargs, attrs):
             symbols[key] = value
         elif key in attributes.SPECIAL or attributes.is_dressed(key):
             attrs[key] = str(value)
+        elif cls.any_parameter:
+            params[key] = value
         elif key not in taken.names + taken.aux:
             known = [*taken.names, *taken.aux, *cls.declared]
             raise ParameterError(f"{who}: unknown parameter {key!r}{did_you_mean(key, known)} (known: {_some(known)}).")

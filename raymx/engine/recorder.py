@@ -85,11 +85,21 @@ def _say(words: str) -> None:
     sys.stderr.write(f"[raymx] {words}\n")
 
 
+class Visit(threading.local):
+    """Whether this thread runs the user's code on behalf of a device."""
+
+    inside = 0
+
+
+visit = Visit()
+
+
 class Lane:
     """One device's stream of tasks. Any thread may push. The switches that concern a lane are read when it is made."""
 
-    def __init__(self, name: str, transport: Transport, engine):
+    def __init__(self, name: str, transport: Transport, engine, at_once: bool | None = None):
         self.name = name
+        self._at_home = at_once is None  # else it is a lane of the user's code that runs on a device
         self.failed: dict[_Place, Any] = {}  # the last failures: where → the user's line
         self._unraised: dict[_Place, tuple[Failure, Any]] = {}  # the first ones that nobody has been told of, likewise
         self._transport, self._engine = transport, engine
@@ -102,7 +112,7 @@ class Lane:
         self._number = 0  # of the next message
         self._limit = config.get("batch_limit")
         self._bound = max(1, config.get("inflight_limit"))
-        self._naive = config.get("engine") == "naive"
+        self._naive = config.get("engine") == "naive" if at_once is None else at_once
         self._debug = config.get("debug")
         self._lost: MXNetError | None = None  # why nothing can be sent any more
         self._loss_untold = False  # whether nobody has been told of it
@@ -147,6 +157,7 @@ class Lane:
 
     def send(self, exports: int = 0) -> Ticket:
         """Send everything recorded; waits only while too much is under way. Raises DeviceLostError."""
+        self._refuse_visitors()
         with self._lock:
             self._refuse_lost()
             self._bounded()
@@ -158,6 +169,11 @@ class Lane:
         with self._lock, self.noting_loss:
             if self._open or self._closed:
                 self.send()
+
+    def flush_freed(self) -> None:
+        """Send what was freed, if anything was."""
+        if self._freed:
+            self.send()
 
     def flush_if_idle(self) -> bool:
         """Send what is recorded if the device has nothing to do; whether anything is still recorded here. Never waits,
@@ -182,6 +198,7 @@ class Lane:
     def wait(self) -> None:
         """Send everything and wait until the device has done all of it; other threads may go on pushing. Raises
         DeviceLostError, DeviceTimeoutError."""
+        self._refuse_visitors()
         with self._lock:
             if self._open or self._closed:
                 self.send()
@@ -196,6 +213,7 @@ class Lane:
 
     def fetch(self, handle):
         """The value behind a handle of `push_exports`. Raises DeviceTimeoutError, DeviceLostError."""
+        self._refuse_visitors()
         limit = config.get("timeout_s") or float("inf")
         try:
             with self._telling_loss:
@@ -370,6 +388,14 @@ class Lane:
             f"{self.name} has not answered within {limit:g} s; raise the switch timeout_s (RAYMX_TIMEOUT_S) if its "
             "work takes longer."
         )
+
+    def _refuse_visitors(self) -> None:
+        """Code that a device runs cannot wait for a device: it might be the same one."""
+        if visit.inside and self._at_home:
+            raise MXNetError(
+                f"an array from outside (on {self.name}) cannot be used inside an operator that is written in Python; "
+                "hand it in as an input, or make it in create_operator or forward."
+            )
 
     def _refuse_lost(self) -> None:
         if self._lost is not None:

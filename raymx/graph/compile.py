@@ -27,6 +27,7 @@ from raymx.graph.node import Entry, Node, topological
 from raymx.graph.plan import Plan, Value, aligned, plan
 from raymx.graph.recompute import recompute
 from raymx.graph.traced import Spec, Traced, entries_of
+from raymx.ops.gradient import Gradient, gradient_of
 from raymx.ops.infer import complete, infer_call
 from raymx.ops.layout import PLAIN
 from raymx.ops.op import Op, make
@@ -140,6 +141,7 @@ class _Lowering:
         self.layouts: list[str] = []  # by value
         self.homes: list[_Home] = []  # by value; several values may be in one
         self.values: dict[Entry, int] = {}
+        self.fresh: dict[Op, Op] = {}  # operators with a state → their instances in this program
         self.forward: list[Step] = []
         self.backward: list[Step] = []
         for variable, array in arrays.variables.items():
@@ -172,8 +174,8 @@ class _Lowering:
                 self._deliver(variable, entry)
 
     def _step(self, node: Node) -> Step:
-        op = node.op
-        assert op is not None, "a variable is no step"
+        assert node.op is not None, "a variable is no step"
+        op = self._own(node.op)
         ins = tuple(self.values[e] for e in node.inputs)
         outs = tuple(self._define(e, self.arrays.kept.get(e)) for e in entries_of(node))
         if op.name == "zeros_like":
@@ -182,6 +184,16 @@ class _Lowering:
             for out in outs:
                 self._join(ins[0], out)
         return Step(op, ins, outs, node.name, self._scratch(node, op))
+
+    def _own(self, op: Op) -> Op:
+        """`op`, or its instance for this program; of a gradient the one of the instance that forward has."""
+        if isinstance(op, Gradient):
+            return gradient_of(self._own(op.op), op.wants) if op.op.stateful else op
+        if not op.stateful:
+            return op
+        if op not in self.fresh:
+            self.fresh[op] = op.fresh()
+        return self.fresh[op]
 
     def _scratch(self, node: Node, op: Op) -> tuple[tuple[str, int], ...]:
         """Values for the temporary arrays that the operator's kernel asks for."""

@@ -26,6 +26,7 @@ _WRITTEN = {
     "broadcast_plus": "broadcast_add", "broadcast_minus": "broadcast_sub", "ElementWiseSum": "add_n",
     "flip": "reverse",
 }  # fmt: skip
+_IN_PYTHON = {"_Native", "_NDArray"}  # objects of the process that wrote the file
 # What parameters were called in 2015, and a meaning that one got only later
 _RENAMED = {("SoftmaxActivation", "type"): "mode"}
 _MEANT_THEN = {"Pooling": {"pooling_convention": "full"}}  # sizes were rounded up
@@ -97,6 +98,8 @@ def _layout(value, indent: int = 0) -> str:
 def kept_params(op: Op, given: Mapping[str, Any]) -> dict[str, str]:
     """The parameters of a node as text: those that were given, as they were given, and those that differ from their
     defaults. `op` may be today's form of the operator to which they were given."""
+    if op.any_parameter:
+        return op.text_attrs()
     kept = {}
     for key, declared in op.declared.items():
         value = op.attrs[key]
@@ -185,7 +188,12 @@ def _check_operators(records, source: str) -> None:
             unknown[record["op"]].append(record["name"])
     if unknown:
         listed = "; ".join(f"{op} ({', '.join(names[:3])}{', …' * (len(names) > 3)})" for op, names in unknown.items())
-        raise FormatError(f"{source} uses operators that do not exist here: {listed}.")
+        hint = (
+            "; what was a NumpyOp or NDArrayOp is not in the file: compose the symbol anew in Python"
+            if _IN_PYTHON.intersection(unknown)
+            else ""
+        )
+        raise FormatError(f"{source} uses operators that do not exist here: {listed}{hint}.")
 
 
 def _read_node(record: dict[str, Any], nodes: list[Node]) -> Node:

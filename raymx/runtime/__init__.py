@@ -13,7 +13,7 @@ from raymx import config, trace
 from raymx.engine.engine import Engine
 from raymx.engine.segment import lost
 from raymx.errors import DeviceLostError, MXNetError
-from raymx.runtime import local
+from raymx.runtime import guest, local
 from raymx.runtime.lane import DeviceLane
 
 _HERE = "cpu(0)"  # the device in this process
@@ -27,6 +27,9 @@ _seed = 0
 def lane(kind: str, index: int) -> DeviceLane:
     """The lane of a device, connected at its first use. Raises ContextError, DeviceStartError."""
     name = _name(kind, index)
+    visited = guest.guests(engine)
+    if visited is not None:
+        return visited.lane(name)
     return engine.lanes.get(name) or engine.lane(name, lambda: _connect(kind, index), lambda new: new.seed(_seed))
 
 
@@ -76,6 +79,18 @@ def init(address: str | None = None, virtual_gpus: int | None = None, **ray_opti
         cluster.join(address, **ray_options)
 
 
+def visit():
+    """Inside, the user's code runs on the device whose work this thread does; yields what gives it lanes."""
+    return guest.visit(engine)
+
+
+def dump_code(value) -> bytes:
+    """A pickle of `value` in which classes and functions that cannot be imported elsewhere are written out."""
+    from raymx.runtime import cluster
+
+    return cluster.dump_code(value)
+
+
 def num_gpus() -> int:
     """How many GPUs `mx.gpu(i)` can name: the cluster's, or the virtual ones. Joins the cluster if need be."""
     if config.get("virtual_gpus"):
@@ -97,6 +112,8 @@ def device_pid(context) -> int:
 
 def wait_all() -> None:
     """Wait until everything pushed so far, on every device, is done; raise the first failure not raised yet."""
+    if guest.guests(engine) is not None:
+        return  # of what the user's code does on a device, nothing is left
     engine.wait_all()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -51,6 +52,11 @@ def join(address: str | None = None, **options) -> None:
             raise
         ray.init(address="local", **{**defaults, "include_dashboard": False, **options})  # the noted cluster is dead
     _started_ray = True
+
+
+def dump_code(value) -> bytes:
+    """A pickle of `value` in which classes and functions that cannot be imported elsewhere are written out."""
+    return cloudpickle.dumps(value)
 
 
 def leave() -> None:

@@ -16,8 +16,8 @@ from raymx.engine.recorder import Lane
 class DeviceLane(Lane):
     """A lane whose tasks are those of `raymx.actors.device`. Operators are pushed directly: see there."""
 
-    def __init__(self, name, transport, engine):
-        super().__init__(name, transport, engine)
+    def __init__(self, name, transport, engine, at_once: bool | None = None):
+        super().__init__(name, transport, engine, at_once)
         self.rng_var: int = engine.new_variable()  # orders whatever draws random numbers on this device
 
     @property
