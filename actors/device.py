@@ -192,6 +192,7 @@ class DeviceRunner:
             text, error = f"{words}: {error}", error.__cause__ or error
         else:
             text = f"{words}: {kind_of(error)}: {error}"
+        text = text.removesuffix(".") + _place_in_users_code(error)
         failure = Failure(self.name, message, position, text, _portable(error, self.name))
         self._mark(task, failure)
         return failure
@@ -310,6 +311,17 @@ def _read_ids(task) -> tuple[int, ...]:
 
 
 _HERE = __file__.rsplit("device", 1)[0]
+_USERS_CODE = _HERE.rsplit("actors", 1)[0] + "operator.py"  # calls the user's code, if anything does
+
+
+def _place_in_users_code(error: BaseException) -> str:
+    """Where in an operator that is written in Python it happened."""
+    frames = traceback.extract_tb(error.__traceback__)
+    callers = [i for i, frame in enumerate(frames[:-1]) if frame.filename == _USERS_CODE]
+    if not callers:
+        return ""
+    frame = frames[callers[-1] + 1]
+    return f", in {frame.name} at {frame.filename}:{frame.lineno}"
 
 
 def kind_of(error: BaseException) -> str:
@@ -317,16 +329,17 @@ def kind_of(error: BaseException) -> str:
     return next(cls.__name__ for cls in type(error).__mro__ if not cls.__name__.startswith("_"))
 
 
-def _portable(error: BaseException, device: str) -> BaseException | None:
-    """The error, to be the cause of what the user sees, if it survives a pickle. Its traceback, which would keep alive
-    what the frames hold, becomes a note."""
+def _portable(error: BaseException, device: str) -> BaseException:
+    """The error, to be the cause of what the user sees; one that survives no pickle is told in words. Its traceback,
+    which would keep alive what the frames hold, becomes a note."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_HERE)]
     error = error.with_traceback(None)
     error.__cause__ = error.__context__ = None
-    if frames:
-        error.add_note(f"On {device}:\n" + "".join(traceback.format_list(frames)).rstrip())
+    note = f"On {device}:\n" + "".join(traceback.format_list(frames)).rstrip()
     try:
         pickle.loads(pickle.dumps(error))
-        return error
     except Exception:
-        return None
+        error = TaskError(f"{kind_of(error)}: {error}")
+    if frames:
+        error.add_note(note)
+    return error

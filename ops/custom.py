@@ -158,7 +158,7 @@ class Custom(Op):
             if not everything:
                 return []
             raise MXNetError(f"{self.title}: {rule} for {facts} raised {type(error).__name__}: {error}.") from error
-        named = []
+        named: list[tuple[str, Any]] = []
         kinds = (("argument", self.face.arguments), ("output", self._labels), ("auxiliary state", self.face.states))
         for (kind, names), found in zip(kinds, answer, strict=True):
             if len(found) != len(names):

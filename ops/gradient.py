@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raymx.ops.op import Op
 
+
 class Gradient(Op):
     """Runs `op.backward` for the inputs in `wants`.
 
@@ -42,7 +43,7 @@ class Gradient(Op):
         """Of which of `op`'s inputs and outputs `name` is the gradient; other names stand for themselves."""
         if name in self._outputs:
             return name.removeprefix("d_")
-        heads = self._heads()
+        heads = self._heads
         return self.op.outputs()[heads.index(name)] if name in heads else name
 
     def subject(self):

@@ -82,8 +82,7 @@ __all__ = [
     "attribute", "callback", "config", "context", "cpu", "cpu_pinned", "current_context", "errors", "executor",
     "gpu", "init", "initializer", "io", "kv", "kvstore", "lr_scheduler", "metric", "model", "mon", "monitor", "name",
     "nd", "ndarray", "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime", "shutdown", "storage",
-    "sym", "symbol",
-    "trace", "visualization", "viz",
+    "sym", "symbol", "trace", "visualization", "viz",
 ]
 # fmt: on
 

@@ -70,8 +70,8 @@ class CustomOp:
 class CustomOpProp:
     """What graphs ask about the operator: names, shapes, types, and what backward needs. Override what differs.
 
-    An object is made for each use, with the parameters of `mx.sym.Custom(…)` as strings. `need_top_grad` False says that
-    backward ignores the gradient that comes in, as a loss does.
+    An object is made for each use, with the parameters of `mx.sym.Custom(…)` as strings. `need_top_grad` False says
+    that backward ignores the gradient that comes in, as a loss does.
     """
 
     def __init__(self, need_top_grad: bool = True):
@@ -269,7 +269,7 @@ class _Registered(Definition):
 def _three(rule: str, answer) -> tuple[Sequence, Sequence, Sequence]:
     if not isinstance(answer, (tuple, list)) or len(answer) not in (2, 3):
         raise MXNetError(f"{rule} of an operator must return 2 or 3 lists (inputs, outputs, states), got {answer!r}.")
-    return (*answer, ()) if len(answer) == 2 else tuple(answer)  # type: ignore[return-value]
+    return (*answer, ()) if len(answer) == 2 else tuple(answer)
 
 
 class _Old(Definition):
@@ -446,7 +446,7 @@ class _Desk:
 
     def _wrap(self, array) -> NDArray:
         wrapped = NDArray(self._lane, self.context, array.shape, as_dtype(array.dtype))
-        self._lane.transport.hold(wrapped._id, array)  # type: ignore[attr-defined]
+        self._lane.transport.hold(wrapped._id, array)
         return wrapped
 
 

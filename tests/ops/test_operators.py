@@ -98,7 +98,8 @@ class Run:
         shapes = self.shapes()
         destinations = destinations or [_rubbish(shapes[n], values[n].dtype) for n in wants]
         rng = np.random.default_rng(self.seed)
-        _execute(gradient, xp, [values[n] for n in gradient.inputs()], destinations, is_train=self.train, rng=rng)
+        ins = [values[n] for n in gradient.inputs() + gradient.aux()]
+        _execute(gradient, xp, ins, destinations, is_train=self.train, rng=rng)
         return dict(zip(wants, destinations, strict=True))
 
     def heads(self, outs) -> list:

@@ -5,6 +5,7 @@ from tests.ops.cases import (  # noqa: F401
     arithmetic,
     convert,
     creation,
+    custom,
     elementwise,
     embedding,
     indexing,
