@@ -22,7 +22,7 @@ def repeat_of(op: Op) -> Repeat | None:
     own = op.remake()
     if own is not None:
         return Repeat(*own)
-    if op.random():
+    if op.random() or op.stateful:
         return None
     return Repeat(again(op), op.inputs() + op.aux(), op.outputs())
 

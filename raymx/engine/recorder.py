@@ -144,6 +144,7 @@ class Lane:
     def push_exports(self, tasks: Sequence[Callable[[int], Any]], reads: Sequence[tuple]) -> Sequence[Any]:
         """Record tasks that copy values out of the device, `tasks[i](slot)` reading `reads[i]`, send everything, and
         return the handles of the values."""
+        self._refuse_visitors()
         with self._lock:
             for slot, (task, read) in enumerate(zip(tasks, reads, strict=True)):
                 self._open.append((task(slot), read, (), caller()))
