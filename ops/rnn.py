@@ -65,6 +65,7 @@ class Part:
 
     x: Any  # (T, N, I) what it reads
     weights: Weights
+    turned: Any  # (H, G * H) room for the states' weights, turned round: products with few rows are faster so
     h0: Any  # (N, H) the state before the first step
     c0: Any  # (N, H) the LSTM's cell, else None
     h: Any  # (T, N, H) the state after each step; that of a sequence that has ended stays as it is
@@ -135,7 +136,7 @@ class Plain(Cell):
         self.relu = relu
 
     def forward(self, steps, part, moment, before):
-        steps.product(before, part.weights.h2h.T, part.gates[moment], add=True)
+        steps.product(before, part.turned, part.gates[moment], add=True)
         if self.relu:
             steps.do(steps.xp.maximum, part.gates[moment], 0, out=part.gates[moment])
         else:
@@ -165,7 +166,7 @@ class Lstm(Cell):
         xp, now = steps.xp, part.gates[moment]
         i, f, g, o = _split(now, 4)
         cell, h = part.kept[moment], part.h[moment]
-        steps.product(before, part.weights.h2h.T, now, add=True)
+        steps.product(before, part.turned, now, add=True)
         self.activate(steps, now)
         steps.do(xp.multiply, i, g, out=h)
         steps.do(xp.multiply, f, part.before(moment, part.kept, part.c0), out=cell)
@@ -230,10 +231,10 @@ class Gru(Cell):
     def forward(self, steps, part, moment, before):
         xp, do, now = steps.xp, steps.do, part.gates[moment]
         h, inner, (_, z, n) = part.h[moment], part.kept[moment], _split(now, 3)
-        both, weights = 2 * h.shape[1], part.weights
-        steps.product(before, weights.h2h[:both].T, now[:, :both], add=True)
-        steps.product(before, weights.h2h[both:].T, inner)
-        do(xp.add, inner, weights.h2h_bias[both:], out=inner)
+        both = 2 * h.shape[1]
+        steps.product(before, part.turned[:, :both], now[:, :both], add=True)
+        steps.product(before, part.turned[:, both:], inner)
+        do(xp.add, inner, part.weights.h2h_bias[both:], out=inner)
         steps.sigmoid(now[:, :both])
         do(xp.multiply, now[:, : both // 2], inner, out=h)
         do(xp.add, n, h, out=n)
@@ -392,10 +393,13 @@ class RNN(Op):
 
     # ---- running ----
 
-    def forward(self, xp, *inputs, out, reserve, state_out=None, cell_out=None, is_train=False, rng):
+    def scratch(self, shapes, dtype):
+        return {"turned": ((self.state_size, self.cell.gates * self.state_size), dtype)}
+
+    def forward(self, xp, *inputs, out, reserve, state_out=None, cell_out=None, is_train=False, rng, turned):
         steps = Steps(xp)
         outs = {"out": out, "reserve": reserve, "state_out": state_out, "cell_out": cell_out}
-        self.plan_forward(steps, dict(zip(self.inputs(), inputs, strict=True)), outs, is_train, rng)
+        self.plan_forward(steps, dict(zip(self.inputs(), inputs, strict=True)), outs, is_train, rng, turned)
         steps.run()
 
     def backward(
@@ -406,13 +410,13 @@ class RNN(Op):
         self.plan_backward(steps, gs, out, reserve, dict(zip(self.inputs(), inputs, strict=True)), wanted, space)
         steps.run()
 
-    def plan_forward(self, steps: Steps, ins, outs, is_train: bool, rng) -> None:
+    def plan_forward(self, steps: Steps, ins, outs, is_train: bool, rng, turned) -> None:
         """Append what computes `outs`, which hold `out` and `reserve`, from `ins`; both are arrays by name."""
         store = self._store(ins, outs["out"], outs["reserve"])
         self._prepare_masks(steps, ins, store, is_train, rng)
         for layer in range(self.num_layers):
             for way in range(self.directions):
-                part = self._part(ins, store, layer, way)
+                part = self._part(ins, store, layer, way, turned)
                 self._part_forward(steps, part)
                 place, last = layer * self.directions + way, part.moments()[-1]
                 if outs.get("state_out") is not None:
@@ -427,6 +431,7 @@ class RNN(Op):
         steps.product(_rows(steps.xp, part.x), part.weights.i2h.T, rows)
         steps.do(steps.xp.add, part.gates, part.weights.i2h_bias, out=part.gates)
         self.cell.biases(steps, part)
+        steps.do(steps.xp.copyto, part.turned, part.weights.h2h.T)
         for moment in part.moments():
             before = part.before(moment, part.h, part.h0)
             self.cell.forward(steps, part, moment, before)
@@ -574,11 +579,12 @@ class RNN(Op):
         for layer in range(self.num_layers):
             store.setdefault(("factor", layer), alive)
 
-    def _part(self, ins, store, layer: int, way: int) -> Part:
+    def _part(self, ins, store, layer: int, way: int, turned=None) -> Part:
         place = layer * self.directions + way
         return Part(
             ins["data"] if layer == 0 else store["fed", layer - 1],
             store["weights"][place],
+            turned,
             ins["state"][place],
             ins["state_cell"][place] if self.mode == "lstm" else None,
             self._columns(store["h", layer], way),
