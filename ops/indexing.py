@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from raymx.errors import MXNetError, ParameterError
@@ -228,7 +230,7 @@ class ByIndices(Op):
 
     def gather(self, xp, whole, indices, out) -> None:
         lead, rest = whole.shape[: len(indices)], whole.shape[len(indices) :]
-        flat = 0
+        flat: Any = 0
         for row, length in zip(index_of(xp, indices, lead), lead, strict=True):
             flat = flat * length + row
         take(xp, whole.reshape(-1, *rest), flat, 0, reshaped(out, flat.shape + rest))

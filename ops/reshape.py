@@ -9,7 +9,7 @@ import numpy as np
 from raymx.errors import ParameterError
 from raymx.ops.op import Op, operator
 from raymx.ops.params import Shape, param
-from raymx.ops.shapes import flat2d, positive_axes, positive_axis, size, sum_to
+from raymx.ops.shapes import flat2d, positive_axes, positive_axis, reshaped, size, sum_to
 
 # ---- another shape for the same elements ----
 
@@ -136,6 +136,82 @@ class ExpandDims(Refill):
         return {"out": (*data[:axis], 1, *data[axis:])}
 
 
+@operator("squeeze")
+class Squeeze(Refill):
+    """out = data without `axis` (one or several), which must be of size 1; without it, without all such axes."""
+
+    axis: Shape | None = param(None, doc="axes to drop; None = all of size 1")
+
+    def infer_shape(self, data):
+        dropped = tuple(a for a, n in enumerate(data) if n == 1) if self.axis is None else self.axis
+        dropped = positive_axes(dropped, len(data))
+        if any(data[a] != 1 for a in dropped):
+            raise ValueError(f"only axes of size 1 can be dropped, not {self.axis}")
+        return {"out": tuple(n for a, n in enumerate(data) if a not in dropped) or (1,)}
+
+
+@operator("reshape_like")
+class ReshapeLike(Refill):
+    """out = lhs in the shape of rhs, or with only its axes [`lhs_begin`, `lhs_end`) replaced by rhs's
+    [`rhs_begin`, `rhs_end`). No gradient for rhs.
+    """
+
+    inplace = (("lhs", "out"),)
+    inplace_backward = (("g", "d_lhs"),)
+    one_type = ("lhs", "out")
+
+    lhs_begin: int | None = param(None, doc="first axis of lhs that is replaced; None = 0")
+    lhs_end: int | None = param(None, doc="axis after the last; None = all that follow")
+    rhs_begin: int | None = param(None, doc="first axis of rhs that is used; None = 0")
+    rhs_end: int | None = param(None, doc="axis after the last; None = all that follow")
+
+    def inputs(self):
+        return ("lhs", "rhs")
+
+    def infer_shape(self, lhs, rhs):
+        replaced = range(len(lhs))[self.lhs_begin : self.lhs_end]
+        shape = lhs[: replaced.start] + rhs[self.rhs_begin : self.rhs_end] + lhs[replaced.stop :]
+        if size(shape) != size(lhs):
+            raise ValueError(f"{size(lhs)} elements do not fill shape {shape}")
+        return {"out": shape}
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.copyto(out, lhs.reshape(out.shape))
+
+    def backward(self, xp, g, *, d_lhs=None):
+        xp.copyto(d_lhs, g.reshape(d_lhs.shape))
+
+
+class Numbers(Op):
+    """What is known of data's shape, as int64. No gradient."""
+
+    def infer_type(self, known):
+        return {"out": np.dtype("int64")}
+
+
+@operator("shape_array")
+class ShapeArray(Numbers):
+    """out (D,) = the dimensions of data, which has D axes."""
+
+    def infer_shape(self, data):
+        return {"out": (len(data),)}
+
+    def forward(self, xp, data, *, out):
+        for axis, n in enumerate(data.shape):
+            out[axis] = n
+
+
+@operator("size_array")
+class SizeArray(Numbers):
+    """out (1,) = the number of elements of data."""
+
+    def infer_shape(self, data):
+        return {"out": (1,)}
+
+    def forward(self, xp, data, *, out):
+        out.fill(data.size)
+
+
 # ---- order of axes and elements ----
 
 
@@ -196,7 +272,69 @@ class Flip(Op):
         xp.copyto(d_data, xp.flip(g, self.axis))
 
 
-# ---- stretch ----
+class Blocks(Op):
+    """Blocks of elements of an image move between the channel axis and the two axes of space, and back.
+
+    `split` is data's shape with the axes of a block apart, `order` their order in the result.
+    """
+
+    order: Shape
+
+    block_size: int = param(doc="length of the side of a block", low=1)
+
+    def split(self, data: Shape) -> Shape:
+        raise NotImplementedError
+
+    def forward(self, xp, data, *, out):
+        moved = data.reshape(self.split(data.shape)).transpose(self.order)
+        xp.copyto(reshaped(out, moved.shape), moved)
+
+    def backward(self, xp, g, *, d_data=None):
+        whole = d_data.reshape(self.split(d_data.shape)).transpose(self.order)
+        xp.copyto(whole, g.reshape(whole.shape))
+
+
+@operator("depth_to_space")
+class DepthToSpace(Blocks):
+    """out (N, C / B**2, H * B, W * B) = data (N, C, H, W), B**2 channels becoming a block. B is `block_size`."""
+
+    order = (0, 3, 4, 1, 5, 2)
+
+    def infer_shape(self, data):
+        n, c, h, w = _image(data)
+        if c % self.block_size**2:
+            raise ValueError(f"{c} channels cannot be cut into blocks of {self.block_size} x {self.block_size}")
+        return {"out": (n, c // self.block_size**2, h * self.block_size, w * self.block_size)}
+
+    def split(self, data):
+        n, c, h, w = data
+        return n, self.block_size, self.block_size, c // self.block_size**2, h, w
+
+
+@operator("space_to_depth")
+class SpaceToDepth(Blocks):
+    """out (N, C * B**2, H / B, W / B) = data (N, C, H, W), blocks of B x B becoming channels. B is `block_size`."""
+
+    order = (0, 3, 5, 1, 2, 4)
+
+    def infer_shape(self, data):
+        n, c, h, w = _image(data)
+        if h % self.block_size or w % self.block_size:
+            raise ValueError(f"{h} x {w} cannot be cut into blocks of {self.block_size} x {self.block_size}")
+        return {"out": (n, c * self.block_size**2, h // self.block_size, w // self.block_size)}
+
+    def split(self, data):
+        n, c, h, w = data
+        return n, c, h // self.block_size, self.block_size, w // self.block_size, self.block_size
+
+
+def _image(data: Shape) -> Shape:
+    if len(data) != 4:
+        raise ValueError("data must have the axes (N, C, H, W)")
+    return data
+
+
+# ---- stretch and repeat ----
 
 
 class Stretch(Op):
@@ -241,3 +379,97 @@ class BroadcastAxis(Stretch):
                 raise ValueError(f"only axes of size 1 stretch, axis {axis} has {data[axis]}")
             shape[axis] = length
         return {"out": tuple(shape)}
+
+
+@operator("broadcast_like")
+class BroadcastLike(Stretch):
+    """out = lhs stretched to the shape of rhs; with `lhs_axes` and `rhs_axes`, only these axes of lhs, to the sizes of
+    those of rhs. No gradient for rhs.
+    """
+
+    one_type = ("lhs", "out")
+
+    lhs_axes: Shape | None = param(None, doc="axes of lhs to stretch")
+    rhs_axes: Shape | None = param(None, doc="axes of rhs whose sizes they get")
+
+    def setup(self):
+        if len(self.lhs_axes or ()) != len(self.rhs_axes or ()):
+            raise ParameterError(
+                f"broadcast_like: lhs_axes {self.lhs_axes} and rhs_axes {self.rhs_axes} must be equally long."
+            )
+
+    def inputs(self):
+        return ("lhs", "rhs")
+
+    def infer_shape(self, lhs, rhs):
+        shape = list(rhs if self.lhs_axes is None else lhs)
+        for axis, like in zip(self.lhs_axes or (), self.rhs_axes or (), strict=True):
+            shape[positive_axis(axis, len(lhs))] = rhs[positive_axis(like, len(rhs))]
+        if len(shape) != len(lhs) or any(have not in (1, want) for have, want in zip(lhs, shape, strict=True)):
+            raise ValueError(f"only axes of size 1 stretch; {tuple(shape)} does not fit")
+        return {"out": tuple(shape)}
+
+    def forward(self, xp, lhs, rhs, *, out):
+        xp.copyto(out, lhs)
+
+    def backward(self, xp, g, *, d_lhs=None):
+        sum_to(xp, g, d_lhs)
+
+
+class Repeated(Op):
+    """out = data several times over: `folds` is data's shape with an axis of size 1 for each repetition, and what
+    these axes stretch to.
+    """
+
+    def folds(self, data: Shape) -> tuple[Shape, Shape]:
+        raise NotImplementedError
+
+    def forward(self, xp, data, *, out):
+        narrow, wide = self.folds(data.shape)
+        xp.copyto(reshaped(out, wide), data.reshape(narrow))
+
+    def backward(self, xp, g, *, d_data=None):
+        narrow, wide = self.folds(d_data.shape)
+        sum_to(xp, g.reshape(wide), d_data.reshape(narrow))
+
+
+@operator("tile")
+class Tile(Repeated):
+    """out = data laid side by side, `reps` times along each axis; shape or `reps`, if shorter, gets ones in front."""
+
+    reps: Shape = param(doc="how often, for each axis")
+
+    def setup(self):
+        if not self.reps or min(self.reps) < 1:
+            raise ParameterError(f"tile: reps must hold numbers of at least 1, got {self.reps}.")
+
+    def _aligned(self, data: Shape) -> tuple[Shape, Shape]:
+        ndim = max(len(data), len(self.reps))
+        return (1,) * (ndim - len(data)) + data, (1,) * (ndim - len(self.reps)) + self.reps
+
+    def infer_shape(self, data):
+        return {"out": tuple(n * r for n, r in zip(*self._aligned(data), strict=True))}
+
+    def folds(self, data):
+        pairs = list(zip(*self._aligned(data), strict=True))
+        return tuple(k for n, _ in pairs for k in (1, n)), tuple(k for n, r in pairs for k in (r, n))
+
+
+@operator("repeat")
+class Repeat(Repeated):
+    """out = data with each element `repeats` times in a row along `axis`; without it, data counts as flat."""
+
+    repeats: int = param(doc="how often", low=1)
+    axis: int | None = param(None, doc="axis along which to repeat; None = the flattened array")
+
+    def infer_shape(self, data):
+        if self.axis is None:
+            return {"out": (size(data) * self.repeats,)}
+        axis = positive_axis(self.axis, len(data))
+        return {"out": (*data[:axis], data[axis] * self.repeats, *data[axis + 1 :])}
+
+    def folds(self, data):
+        if self.axis is None:
+            return (size(data), 1), (size(data), self.repeats)
+        before, after = data[: self.axis % len(data) + 1], data[self.axis % len(data) + 1 :]
+        return (*before, 1, *after), (*before, self.repeats, *after)

@@ -46,6 +46,45 @@ class Concat(Op):
             start = stop
 
 
+@operator("stack")
+class Stack(Op):
+    """out = the inputs, all of one shape, joined along a new axis that stands at `axis`."""
+
+    variadic = "num_args"
+    axis: int = param(0, doc="where the new axis stands in the result")
+    num_args: int = param(doc="number of inputs", low=1)
+
+    def inputs(self):
+        return tuple(f"arg{i}" for i in range(self.num_args))
+
+    def infer_shape(self, **known):
+        out = known["out"]
+        part = agreed(*(known[n] for n in self.inputs()))
+        if out is not None:
+            axis = positive_axis(self.axis, len(out))
+            part = agreed(part, out[:axis] + out[axis + 1 :])
+        if part is None:
+            return {}
+        axis = positive_axis(self.axis, len(part) + 1)
+        return {**dict.fromkeys(self.inputs(), part), "out": (*part[:axis], self.num_args, *part[axis:])}
+
+    def forward(self, xp, *args, out):
+        for i, source in enumerate(args):
+            xp.copyto(out[_at(out.ndim, self.axis, i)], source)
+
+    def backward(self, xp, g, **d):
+        for i, name in enumerate(self.inputs()):
+            if d.get(f"d_{name}") is not None:
+                xp.copyto(d[f"d_{name}"], g[_at(g.ndim, self.axis, i)])
+
+
+def _at(ndim: int, axis: int, i: int) -> tuple[slice | int, ...]:
+    """The index that takes place `i` out of `axis`."""
+    index: list[slice | int] = [slice(None)] * ndim
+    index[axis] = i
+    return tuple(index)
+
+
 def _with(shape: Shape, axis: int, length: int) -> Shape:
     return (*shape[:axis], length, *shape[axis + 1 :])
 
@@ -109,6 +148,55 @@ class SliceChannel(Op):
             xp.copyto(part, g)
 
 
+@operator("_split_v2")
+class SplitAt(Op):
+    """output0, output1, … = data cut along `axis` where each number of `indices` begins a part, or into `sections`
+    equal parts; `squeeze_axis` drops an axis of 1.
+    """
+
+    indices: Shape = param((), doc="first index of each part, 0 for the first; used without sections")
+    axis: int = param(1, doc="axis to cut")
+    squeeze_axis: bool = param(False, doc="drop the axis, which must have become 1")
+    sections: int = param(0, doc="number of equal parts; 0 = use indices", low=0)
+
+    def setup(self):
+        if not self.sections and not self.indices:
+            raise ParameterError("_split_v2: give indices, or a number of sections.")
+
+    def outputs(self):
+        return tuple(f"output{i}" for i in range(self.sections or len(self.indices)))
+
+    def bounds(self, length: int) -> list[tuple[int, int]]:
+        """The first index of each part, and the one after its last."""
+        if self.sections and length % self.sections:
+            raise ValueError(f"axis {self.axis} of {length} cannot be cut into {self.sections} equal parts")
+        part = length // (self.sections or 1)
+        starts = [i * part for i in range(self.sections)] if self.sections else list(self.indices)
+        return list(zip(starts, [*starts[1:], length], strict=True))
+
+    def infer_shape(self, data):
+        axis = positive_axis(self.axis, len(data))
+        lengths = [len(range(data[axis])[start:stop]) for start, stop in self.bounds(data[axis])]
+        if 0 in lengths or (self.squeeze_axis and set(lengths) != {1}):
+            wanted = "1, for squeeze_axis" if self.squeeze_axis else "at least 1"
+            raise ValueError(f"the parts of axis {axis} have the lengths {lengths}; each must be {wanted}")
+        shapes = [data[:axis] + (() if self.squeeze_axis else (n,)) + data[axis + 1 :] for n in lengths]
+        return dict(zip(self.outputs(), (shape or (1,) for shape in shapes), strict=True))
+
+    def parts(self, whole) -> list:
+        """Views of `whole`, one for each output."""
+        return [whole[_range(whole.ndim, self.axis, *ends)] for ends in self.bounds(whole.shape[self.axis])]
+
+    def forward(self, xp, data, **outs):
+        parts = dict(zip(self.outputs(), self.parts(data), strict=True))
+        for name, out in outs.items():
+            xp.copyto(out, parts[name].reshape(out.shape))
+
+    def backward(self, xp, gs, *, d_data=None):
+        for part, g in zip(self.parts(d_data), gs, strict=True):
+            xp.copyto(part, g.reshape(part.shape))
+
+
 @operator("slice_axis")
 class SliceAxis(Op):
     """out = data[begin:end] along `axis`; negative numbers count from the end, end None is the end."""
@@ -133,15 +221,19 @@ class SliceAxis(Op):
 
 
 class Region(Op):
-    """Something with the region [begin[0]:end[0], begin[1]:end[1], …] of an array, whole along axes not named."""
+    """Something with the region [begin[0]:end[0]:step[0], …] of an array, whole along axes not named."""
 
     begin: Bounds = param(doc="first index along each axis, None = 0")
     end: Bounds = param(doc="index after the last along each axis, None = the end")
+    step: Bounds = param((), doc="distance along each axis, None = 1; a negative one goes backwards")
 
     def setup(self):
         if len(self.begin) != len(self.end):
             raise ParameterError(f"{self.name}: begin {self.begin} and end {self.end} must be equally long.")
-        self.index = tuple(slice(b, e) for b, e in zip(self.begin, self.end, strict=True))
+        if self.step and (len(self.step) != len(self.begin) or 0 in self.step):
+            raise ParameterError(f"{self.name}: step must hold a number but 0 for each of begin, got {self.step}.")
+        steps = self.step or (None,) * len(self.begin)
+        self.index = tuple(slice(b, e, s) for b, e, s in zip(self.begin, self.end, steps, strict=True))
 
     def region(self, whole: Shape) -> Shape:
         """The region's shape in an array of shape `whole`; raises ValueError if nothing lies in it."""
@@ -155,7 +247,7 @@ class Region(Op):
 
 @operator("crop", "slice")
 class Crop(Region):
-    """out = data[begin[0]:end[0], begin[1]:end[1], …]; axes that are not named stay whole."""
+    """out = data[begin[0]:end[0]:step[0], …]; axes that are not named stay whole."""
 
     def infer_shape(self, data):
         return {"out": self.region(data)}
@@ -168,9 +260,84 @@ class Crop(Region):
         d_data[self.index] = g
 
 
+@operator("slice_like")
+class SliceLike(Op):
+    """out = the beginning of data, as long as shape_like along `axes`, () = all. No gradient for shape_like."""
+
+    one_type = ("data", "out")
+
+    axes: Shape = param((), doc="axes to cut; () = all")
+
+    def inputs(self):
+        return ("data", "shape_like")
+
+    def infer_shape(self, data, shape_like):
+        if not self.axes and len(data) != len(shape_like):
+            raise ValueError("without axes, both must have the same number of axes")
+        shape = list(data)
+        for axis in [positive_axis(a, len(data)) for a in self.axes] or range(len(data)):
+            shape[axis] = shape_like[axis]
+        if any(have < want for have, want in zip(data, shape, strict=True)):
+            raise ValueError(f"data is too small for shape {tuple(shape)}")
+        return {"out": tuple(shape)}
+
+    def forward(self, xp, data, shape_like, *, out):
+        xp.copyto(out, data[tuple(map(slice, out.shape))])
+
+    def backward(self, xp, g, *, d_data=None):
+        d_data.fill(0)
+        d_data[tuple(map(slice, g.shape))] = g
+
+
+@operator("diag")
+class Diag(Op):
+    """out (M, M) = a matrix with data (N,) on its diagonal `k`; or the diagonal `k` of each of data's matrices, which
+    lie along `axis1` and `axis2`, as the last axis of out.
+    """
+
+    k: int = param(0, doc="which diagonal: 0 the main one, above it positive, below negative")
+    axis1: int = param(0, doc="axis of the rows")
+    axis2: int = param(1, doc="axis of the columns")
+
+    def infer_shape(self, data):
+        if len(data) == 1:
+            return {"out": (data[0] + abs(self.k),) * 2}
+        rows, columns = positive_axis(self.axis1, len(data)), positive_axis(self.axis2, len(data))
+        if rows == columns:
+            raise ValueError(f"axis1 and axis2 must differ, both are {rows}")
+        length = min(data[rows] + min(self.k, 0), data[columns] - max(self.k, 0))
+        if length < 1:
+            raise ValueError(f"there is no diagonal {self.k}")
+        return {"out": (*(n for a, n in enumerate(data) if a not in (rows, columns)), length)}
+
+    def _index(self, xp, length: int) -> tuple:
+        """Row and column of each element on the diagonal."""
+        along = xp.arange(length)
+        return along - min(self.k, 0), along + max(self.k, 0)
+
+    def _lines(self, xp, whole):
+        """The matrices of `whole` with their two axes first."""
+        return xp.moveaxis(whole, (self.axis1, self.axis2), (0, 1))
+
+    def forward(self, xp, data, *, out):
+        if data.ndim == 1:
+            out.fill(0)
+            out[self._index(xp, len(data))] = data
+        else:
+            lines = self._lines(xp, data)[self._index(xp, out.shape[-1])]
+            xp.copyto(out, xp.moveaxis(lines, 0, -1))
+
+    def backward(self, xp, g, *, d_data=None):
+        if d_data.ndim == 1:
+            xp.copyto(d_data, g[self._index(xp, len(d_data))])
+        else:
+            d_data.fill(0)
+            self._lines(xp, d_data)[self._index(xp, g.shape[-1])] = xp.moveaxis(g, -1, 0)
+
+
 @operator("_crop_assign", "_slice_assign")
 class CropAssign(Region):
-    """out = lhs, but for lhs[begin[0]:end[0], …] = rhs."""
+    """out = lhs, but for lhs[begin[0]:end[0]:step[0], …] = rhs."""
 
     inplace = (("lhs", "out"),)
 
@@ -194,7 +361,7 @@ class CropAssign(Region):
 
 @operator("_crop_assign_scalar", "_slice_assign_scalar")
 class CropAssignScalar(Region):
-    """out = data, but for data[begin[0]:end[0], …] = scalar."""
+    """out = data, but for data[begin[0]:end[0]:step[0], …] = scalar."""
 
     inplace = (("data", "out"),)
 
