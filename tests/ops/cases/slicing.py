@@ -29,7 +29,8 @@ case("stack", (2, 3), (2, 3), (2, 3), num_args=3, axis=-1, ref=lambda *a: np.sta
 case("stack", (3,), num_args=1, axis=1, ref=lambda a: a[:, None])
 case("_split_v2", (2, 7), indices=(0, 2, 3), ref=lambda x: (x[:, :2], x[:, 2:3], x[:, 3:]))
 case("_split_v2", (6, 2), indices=(), sections=3, axis=0, ref=lambda x: (x[:2], x[2:4], x[4:]))
-case("_split_v2", (2, 3, 2), indices=(), sections=3, axis=1, squeeze_axis=True, ref=lambda x: (x[:, 0], x[:, 1], x[:, 2]))
+case("_split_v2", (2, 3, 2), indices=(), sections=3, axis=1, squeeze_axis=True,
+     ref=lambda x: (x[:, 0], x[:, 1], x[:, 2]))
 case("_split_v2", (2, 3), indices="[0, 1]", axis=-1, ref=lambda x: (x[:, :1], x[:, 1:]))
 case("crop", (5, 6), begin=(None, 4), end=(None, 0), step=(2, -2), ref=lambda x: x[::2, 4:0:-2])
 case("crop", (5, 6), begin=(4, None), end=(None, None), step=(-1, None), ref=lambda x: x[::-1])
