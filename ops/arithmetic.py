@@ -20,6 +20,7 @@ class Binary(Op):
     """
 
     inplace: Pairs = (("lhs", "out"), ("rhs", "out"))
+    elementwise = True
 
     def inputs(self):
         return ("lhs", "rhs")
@@ -34,6 +35,7 @@ class Broadcasting(Op):
 
     inplace = ()
     inplace_backward = ()
+    elementwise = False
 
     def infer_shape(self, lhs, rhs):
         return {"out": broadcast(lhs, rhs)}
@@ -430,6 +432,7 @@ class WithScalar(Op):
     """out (any) = f(data (any), scalar). The number is converted to data's element type, as in C."""
 
     inplace = (("data", "out"),)
+    elementwise = True
 
     scalar: int | float = param(doc="the number")
 

@@ -16,6 +16,7 @@ class Cast(Unary):
     dtype: np.dtype = param(doc="the new element type")
 
     inplace = ()
+    elementwise = False
 
     def infer_type(self, known):
         return {"out": self.dtype}

@@ -16,6 +16,7 @@ class Unary(Op):
     """out (any) = f(data (any)); shapes are inferred in both directions."""
 
     inplace: Pairs = (("data", "out"),)
+    elementwise = True
 
     def infer_shape(self, data=None, out=None):
         shape = agreed(data, out)

@@ -9,8 +9,7 @@ class Gradient(Op):
     """Runs `op.backward` for the inputs in `wants`.
 
     inputs: `g` (or `g0`, `g1`, … for the visible outputs of an operator that takes `gs`), left out if `op` ignores head
-    gradients; then `op.backward_needs()`. outputs: `d_<name>` for each of `wants`. The backward of an operator with a
-    state of its own may change its aux states, too; they come last among what it needs.
+    gradients; then `op.backward_needs()`, of which the aux states come last. outputs: `d_<name>` for each of `wants`.
     """
 
     direction = "backward"
@@ -20,9 +19,9 @@ class Gradient(Op):
         self.attrs, self.declared, self.heavy = op.attrs, op.declared, op.heavy
         assert op.backward_names is not None, f"{op.name} has no gradient"
         self.forward_names = op.backward_names
-        self._heads = self._head_names()
-        self._states = op.aux() if op.stateful else ()
-        self._inputs = self._heads + tuple(n for n in op.backward_needs() if n not in self._states)
+        states = tuple(n for n in op.backward_needs() if n in op.aux())
+        self._inputs = op.heads() + tuple(n for n in op.backward_needs() if n not in states)
+        self._states = states  # which backward may change
         self._outputs = tuple(f"d_{w}" for w in wants)
         self.inplace = tuple((i, o) for i, o in op.inplace_backward if i in self._inputs and o in self._outputs)
         self.extras = tuple(n for n in self.forward_names.keywords if not n.startswith("d_"))
@@ -32,18 +31,11 @@ class Gradient(Op):
         self.channelled = tuple(n for n in self._inputs + self._outputs if self._of_same_shape(n) in op.channelled)
         self.forward = self._kernel()  # type: ignore[method-assign]
 
-    def _head_names(self) -> tuple[str, ...]:
-        if not self.op.needs_head_gradient():
-            return ()
-        if self.forward_names.takes("g"):
-            return ("g",)
-        return tuple(f"g{i}" for i in range(self.op.visible_outputs()))
-
     def _of_same_shape(self, name: str) -> str:
         """Of which of `op`'s inputs and outputs `name` is the gradient; other names stand for themselves."""
         if name in self._outputs:
             return name.removeprefix("d_")
-        heads = self._heads
+        heads = self.op.heads()
         return self.op.outputs()[heads.index(name)] if name in heads else name
 
     def subject(self):

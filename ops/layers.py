@@ -93,6 +93,7 @@ class Activation(Unary):
 
     def backward(self, xp, g, out, *, d_data=None, alive=None):
         if self.act_type == "relu":
+            alive = alive.reshape(out.shape)  # which is another one where channels lie in blocks
             xp.greater(out, ZERO.like(xp, out), out=alive)
             xp.multiply(g, alive, out=d_data)
         else:
@@ -124,6 +125,7 @@ class Dropout(Op):
     """
 
     kinds = "f"
+    elementwise = True
     inplace = (("data", "out"),)
     inplace_backward = (("g", "d_data"),)
 
@@ -164,6 +166,7 @@ class SoftmaxActivation(Unary):
     """out = softmax of data along its last axis (`instance`), or along axis 1 (`channel`)."""
 
     kinds = "f"
+    elementwise = False
     mode: str = param("instance", doc="over what", choices=("instance", "channel"))
     type: str | None = param(None, doc="2015's name of `mode`", choices=("instance", "channel"))
 

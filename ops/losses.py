@@ -167,6 +167,7 @@ class MakeLoss(Unary):
     `normalization` tells the divisor: null: 1; batch: N of data (N, …); valid: elements above `valid_thresh`.
     """
 
+    elementwise = False
     grad_scale: float = param(1.0, doc="the gradient")
     valid_thresh: float = param(0.0, doc="elements above it are valid")
     normalization: str = param("null", doc="what divides the gradient", choices=("null", "batch", "valid"))

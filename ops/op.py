@@ -16,12 +16,13 @@ The rules that the rest of the system reads from the signatures:
 - `forward(self, xp, <inputs>, <aux states>, *, <outputs>, [is_train], [rng], [<scratch names>])` writes every output it
   is given, completely, and allocates no result. Inputs are never modified; aux states may be. Variadic operators take
   `*args`.
-- `backward(self, xp, [g], <any inputs, aux states, outputs by name>, *, d_<input>=None, …, [is_train], [rng],
-  [<scratch names>])`. What it names is kept alive for it; what it does not name may be overwritten. `g` is the gradient
-  of the only visible output; an operator with several visible outputs takes `gs`, a tuple. One without either ignores
-  head gradients (a loss), as does an instance that overrides `needs_head_gradient`: its `g` is None. `*args` stands for
-  all inputs, `**d` for all `d_<input>`. A destination that is None was not asked for. An input without a `d_`
-  destination has gradient zero, as has every input of an operator without `backward`.
+- `backward(self, xp, [g], <any inputs and outputs by name, then aux states>, *, d_<input>=None, …, [is_train], [rng],
+  [<scratch names>])`. What it names is kept alive for it; what it does not name may be overwritten. It, too, may change
+  aux states. `g` is the gradient of the first output, through which alone it passes; an operator with several such
+  outputs takes `gs`, a tuple. One without either ignores head gradients (a loss), as does an instance that overrides
+  `needs_head_gradient`: its `g` is None. `*args` stands for all inputs, `**d` for all `d_<input>`. A destination that
+  is None was not asked for. An input without a `d_` destination has gradient zero, as has every input of an operator
+  without `backward`.
 - Destinations are whole arrays of the declared shape and dtype. `write/add/null` and summing over several uses are not
   the kernel's business. A destination shares memory with an input only where `inplace` or `inplace_backward` allows it,
   and then that input stands once among the inputs.
@@ -62,6 +63,7 @@ class Op:
     inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
     inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward
     elementwise = False  # element i of each output depends on elements i of the inputs only, all of one shape
+    initial: dict[str, str] = {}  # aux state → the initializer (as text) that MXNet notes at its variable
     channelled: tuple[str, ...] = ()  # inputs and outputs (N, C, …) that its special kernels take in any layout of
     # `ops/layout.py`, all in the same one; the gradients of these, too
     gains = False  # whether these kernels are so much faster in such a layout that arrays are brought into it
@@ -166,6 +168,13 @@ class Op:
     def needs_head_gradient(self) -> bool:
         names = self.backward_names
         return names is not None and (names.takes("g") or names.takes("gs"))
+
+    def heads(self) -> tuple[str, ...]:
+        """Names of the gradients that backward reads, of the first outputs."""
+        if not self.needs_head_gradient():
+            return ()
+        names = self.backward_names
+        return ("g",) if names and names.takes("g") else tuple(f"g{i}" for i in range(self.visible_outputs()))
 
     def backward_needs(self) -> tuple[str, ...]:
         """Names of the inputs, aux states and outputs that backward reads, in its positional order, `g`s left out."""

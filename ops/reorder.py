@@ -13,6 +13,7 @@ class Reorder(Unary):
     """out = data; they may have different layouts."""
 
     inplace = ()
+    elementwise = False
     heavy = True
 
     rename: bool = param(False, doc="both layouts are the same bytes")

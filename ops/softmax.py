@@ -27,6 +27,7 @@ class AlongAxis(Unary):
     """A function of whole lines along `axis`; `temperature` divides data first."""
 
     kinds = "f"
+    elementwise = False
     axis: int = param(-1, doc="the axis whose elements sum to 1")
     temperature: float | None = param(None, doc="divides data; None = 1")
 

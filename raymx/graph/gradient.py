@@ -89,9 +89,9 @@ class _Tape:
 
     def _incoming(self, node: Node, op: Op) -> list[Entry] | None:
         """The gradients that `op`, the operator of `node`, reads; None if they are all zero."""
-        if not op.needs_head_gradient():
+        entries = [Entry(node, i) for i in range(len(op.heads()))]
+        if not entries:
             return []
-        entries = [Entry(node, i) for i in range(op.visible_outputs())]
         totals = [self.total(entry) for entry in entries]
         if not any(totals):
             return None

@@ -98,8 +98,8 @@ class Run:
         shapes = self.shapes()
         destinations = destinations or [_rubbish(shapes[n], values[n].dtype) for n in wants]
         rng = np.random.default_rng(self.seed)
-        ins = [values[n] for n in gradient.inputs() + gradient.aux()]
-        _execute(gradient, xp, ins, destinations, is_train=self.train, rng=rng)
+        arguments = [values[n] for n in gradient.inputs()] + [values[n].copy() for n in gradient.aux()]
+        _execute(gradient, xp, arguments, destinations, is_train=self.train, rng=rng)
         return dict(zip(wants, destinations, strict=True))
 
     def heads(self, outs) -> list:
@@ -138,7 +138,7 @@ def _strided(array):
 
 
 def _wide(array):
-    return array.astype("float64")
+    return array.astype("float64") if array.dtype.kind == "f" else array
 
 
 def _each(function, arrays) -> list:
