@@ -70,7 +70,7 @@ class Gradient(Op):
         return self.op.backward
 
     def _with_tuple(self, xp, *args, **destinations):
-        n = len(self._heads)
+        n = len(self.op.heads())
         self.op.backward(xp, args[:n], *args[n:], **destinations)
 
     def _without_head(self, xp, *args, **destinations):
