@@ -18,9 +18,10 @@ _MODULES = {
     name: f"raymx.{module}"
     for module, aliases in {
         "attribute": (), "callback": (), "config": (), "context": (), "errors": (), "executor": (),
-        "initializer": ("init",), "io": (), "kvstore": ("kv",), "lr_scheduler": (), "metric": (), "model": (),
-        "monitor": ("mon",), "name": (), "ndarray": ("nd",), "operator": (), "optimizer": (), "random": ("rnd",),
-        "rnn": (), "runtime": (), "storage": (), "symbol": ("sym",), "trace": (), "visualization": ("viz",),
+        "executor_manager": (), "initializer": ("init",), "io": (), "kvstore": ("kv",), "lr_scheduler": (),
+        "metric": (), "model": (), "module": ("mod",), "monitor": ("mon",), "name": (), "ndarray": ("nd",),
+        "operator": (), "optimizer": (), "random": ("rnd",), "rnn": (), "runtime": (), "storage": (),
+        "symbol": ("sym",), "trace": (), "visualization": ("viz",),
     }.items()
     for name in (module, *aliases)
 }  # fmt: skip
@@ -44,12 +45,14 @@ if TYPE_CHECKING:
         context,
         errors,
         executor,
+        executor_manager,
         initializer,
         io,
         kvstore,
         lr_scheduler,
         metric,
         model,
+        module,
         monitor,
         name,
         ndarray,
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
         visualization,
     )
     from raymx import kvstore as kv
+    from raymx import module as mod
     from raymx import monitor as mon
     from raymx import ndarray as nd
     from raymx import random as rnd
@@ -78,11 +82,11 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "AttrScope", "Context", "Executor", "MXNetError",
-    "attribute", "callback", "config", "context", "cpu", "cpu_pinned", "current_context", "errors", "executor",
-    "gpu", "init", "initializer", "io", "kv", "kvstore", "lr_scheduler", "metric", "model", "mon", "monitor", "name",
-    "nd", "ndarray", "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime", "shutdown", "storage",
-    "sym", "symbol", "trace", "visualization", "viz",
+    "AttrScope", "Context", "Executor", "MXNetError", "attribute", "callback", "config", "context", "cpu",
+    "cpu_pinned", "current_context", "errors", "executor", "executor_manager", "gpu", "init", "initializer", "io",
+    "kv", "kvstore", "lr_scheduler", "metric", "mod", "model", "module", "mon", "monitor", "name", "nd", "ndarray",
+    "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime", "shutdown", "storage", "sym", "symbol",
+    "trace", "visualization", "viz",
 ]
 # fmt: on
 

@@ -10,59 +10,25 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from raymx import io, metric, symbol, training
+from raymx import io, metric, symbol
 from raymx import ndarray as nd
-from raymx import optimizer as opt
-from raymx.context import Context, cpu, current_context
-from raymx.errors import BindError, FormatError, MXNetError, ParameterError, ShapeError, did_you_mean
-from raymx.executor_manager import DataParallelExecutorGroup, _check_arguments
+from raymx.checkpoint import load_checkpoint, load_params, save_checkpoint
+from raymx.context import Context, current_context
+from raymx.errors import BindError, MXNetError, ParameterError, ShapeError, did_you_mean
 from raymx.graph.node import argument_nodes, topological
-from raymx.initializer import InitDesc, Initializer, Uniform
-from raymx.training import BatchEndParam
+from raymx.initializer import Uniform
+from raymx.module import loop
+from raymx.module.bucketing_module import BucketingModule
+from raymx.module.executor_group import _check_arguments
+from raymx.module.loop import BatchEndParam
+from raymx.module.module import Module
 
-__all__ = ["BatchEndParam", "FeedForward", "load_checkpoint", "save_checkpoint"]
-
-
-# ---- checkpoints ----
-
-
-def save_checkpoint(prefix, epoch: int, symbol, arg_params: Mapping, aux_params: Mapping) -> None:
-    """Write `prefix-symbol.json` and `prefix-NNNN.params`, each all or nothing; `prefix` may be a URL."""
-    symbol.save(f"{prefix}-symbol.json")
-    arrays = {f"arg:{name}": value for name, value in arg_params.items()}
-    arrays.update({f"aux:{name}": value for name, value in aux_params.items()})
-    path = f"{prefix}-{epoch:04d}.params"
-    nd.save(path, arrays)
-    logging.getLogger("raymx").info("Saved checkpoint to %s", path)
-
-
-def load_checkpoint(prefix, epoch: int):
-    """(symbol, arg_params, aux_params) of what `save_checkpoint` or MXNet wrote, on cpu(0).
-
-    Raises FileNotFoundError, or FormatError for a file of another kind.
-    """
-    path = f"{prefix}-{epoch:04d}.params"
-    with cpu():
-        arrays = nd.load(path)
-    kinds: dict[str, dict[str, nd.NDArray]] = {"arg": {}, "aux": {}}
-    for key, value in arrays.items() if isinstance(arrays, dict) else ():
-        kind, _, name = key.partition(":")
-        if kind not in kinds or not name:
-            raise FormatError(f"{path}: no checkpoint: it has an array {key!r}; expected names that begin with arg: "
-                              "or aux:.")
-        kinds[kind][name] = value
-    if not arrays or not isinstance(arrays, dict):
-        raise FormatError(f"{path}: no checkpoint: its arrays have no names; expected arg:<name> and aux:<name>.")
-    return symbol.load(f"{prefix}-symbol.json"), kinds["arg"], kinds["aux"]
-
-
-# ---- the model ----
+__all__ = ["BatchEndParam", "FeedForward", "load_checkpoint", "load_params", "save_checkpoint"]
 
 
 class FeedForward:
@@ -99,7 +65,8 @@ class FeedForward:
         self.kwargs = dict(optimizer_params)
         self.arg_params, self.aux_params = arg_params, aux_params
         self.allow_extra_params = allow_extra_params
-        self._predictor: DataParallelExecutorGroup | None = None
+        self._predictor: Module | None = None
+        self._predictor_shapes: Any = None
         if self.symbol is not None:
             self._check_params()
 
@@ -113,9 +80,8 @@ class FeedForward:
         - X, y: arrays (rows are samples; X may be a list or dict of arrays) or a data iterator. Arrays are shuffled
           and rows that fill no batch come first in the next epoch.
         - eval_data: an iterator or a pair (X, y), judged after each epoch; padding does not count.
-        - eval_metric: what `metric.create` takes, or None for none. It is always fed one batch late, so that reading
-          it never waits for the batch that was just pushed: a batch-end callback sees all batches but the newest, an
-          epoch-end callback all of them.
+        - eval_metric: what `metric.create` takes, or None for none. It is fed behind the device; who reads
+          `param.eval_metric` in a callback waits for all batches so far.
         - epoch_end_callback(epoch, symbol, arg_params, aux_params), batch_end_callback(BatchEndParam),
           eval_end_callback and eval_batch_end_callback(BatchEndParam): a function or a list of them.
         - kvstore: a type, a KVStore or None. One device and no `dist` uses none; `local` is `local_update_cpu`, or
@@ -127,26 +93,18 @@ class FeedForward:
         if self.num_epoch is None:
             raise ParameterError("FeedForward.fit: num_epoch is missing; give it to FeedForward(...).")
         logger = logger or logging.getLogger("raymx")
-        data = self._training_data(X, y)
-        eval_data = self._eval_data(eval_data)
-        eval_metric = None if eval_metric is None else metric.create(eval_metric)
-        groups, update = self._prepare(data, kvstore, work_load_list, monitor)
-        logger.info("Start training with %s", self.ctx)
+        data, eval_data = self._training_data(X, y), self._eval_data(eval_data)
+        judge = None if eval_metric is None else metric.create(eval_metric)
         data.reset()
-        for epoch in range(self.begin_epoch, self.num_epoch):
-            began = time.perf_counter()
-            if eval_metric is not None:
-                eval_metric.reset()
-            training.train_epoch(groups, update, epoch, data, self.epoch_size, eval_metric, batch_end_callback, monitor)
-            _log_metric(logger, epoch, "Train", eval_metric)
-            logger.info("Epoch[%d] Time cost=%.3f", epoch, time.perf_counter() - began)
-            if epoch_end_callback is not None or epoch + 1 == self.num_epoch:
-                groups.main.get_params(self.arg_params, self.aux_params)
-            training.call(epoch_end_callback, epoch, self.symbol, self.arg_params, self.aux_params)
-            if eval_data is not None and eval_metric is not None:
-                self._evaluate(groups, epoch, eval_data, eval_metric, eval_batch_end_callback)
-                _log_metric(logger, epoch, "Validation", eval_metric)
-                training.call(eval_end_callback, BatchEndParam(epoch, 0, eval_metric, locals()))
+        module = self._prepare(data, kvstore, work_load_list, monitor)
+        logger.info("Start training with %s", self.ctx)
+        loop.train(
+            module, data, self.begin_epoch, self.num_epoch, eval_metric=judge, validation_metric=judge,
+            eval_data=eval_data, epoch_end_callback=epoch_end_callback, batch_end_callback=batch_end_callback,
+            eval_end_callback=eval_end_callback, eval_batch_end_callback=eval_batch_end_callback, monitor=monitor,
+            logger=logger, epoch_size=self.epoch_size, first_nbatch=1, symbol=self.symbol,
+        )  # fmt: skip
+        self.arg_params, self.aux_params = module.get_params()
         return self
 
     # ---- using ----
@@ -161,10 +119,10 @@ class FeedForward:
         data = self._prediction_data(X)
         if reset:
             data.reset()
-        group = self._bind_predictor(data.provide_data)
+        module = self._bind_predictor(data.provide_data)
         found: list[list[np.ndarray]] = []
         seen: list[tuple[list[np.ndarray], list[np.ndarray]]] = []
-        for batch, outputs in training.predict(group, data, num_batch):
+        for outputs, _, batch in loop.predictions(module, data, num_batch):
             found.append(outputs)
             if return_data:
                 seen.append((_to_host(batch.data, batch.pad), _to_host(batch.label, batch.pad)))
@@ -182,11 +140,9 @@ class FeedForward:
         if isinstance(X, tuple) and len(X) == 2 and y is None:
             X, y = X
         data = X if _is_iterator(X) else self._array_iter(X, y, "score", shuffle=False)
-        if reset:
-            data.reset()
-        group = self._bind_predictor(data.provide_data, data.provide_label)
         eval_metric = metric.create(eval_metric)
-        training.score(lambda batch: group, 0, data, eval_metric, batch_end_callback, num_batch)
+        module = self._bind_predictor(data.provide_data, data.provide_label)
+        loop.score(module, data, eval_metric, num_batch, batch_end_callback, reset=reset)
         return eval_metric.get()[1]
 
     # ---- keeping ----
@@ -268,30 +224,27 @@ class FeedForward:
 
     # ---- parameters ----
 
-    def _prepare(self, data, kvstore, work_load_list, monitor) -> tuple[training.Groups, Callable[[], None]]:
-        """Executors that hold the parameters, and the function that updates them."""
-        symbol_of = self._choose_symbol(data)
-        param_names = self._init_params(data)
-        groups = training.Groups(symbol_of, self.ctx, work_load_list, param_names, monitor)
-        main = groups.for_iterator(data)
-        main.set_params(self.arg_params, self.aux_params)
-        store, in_store = training.create_kvstore(kvstore, len(self.ctx), self.arg_params)
-        optimizer = self._make_optimizer(data, param_names, store, 1 if in_store else len(self.ctx))
-        return groups, training.updating(main, optimizer, store, in_store, private=store is not kvstore)
-
-    def _evaluate(self, groups: training.Groups, epoch: int, data, eval_metric, callbacks) -> None:
-        data.reset()
-        default = groups.for_iterator(data, for_training=False)
-        training.score(lambda batch: groups.for_batch(batch, default, for_training=False), epoch, data, eval_metric,
-                       callbacks)  # fmt: skip
-
-    def _choose_symbol(self, data) -> Callable:
-        """The function from bucket key to symbol; fixes `self.symbol` for buckets."""
-        if self.sym_gen is None:
-            return lambda bucket_key: self.symbol
-        self.symbol = self.sym_gen(getattr(data, "default_bucket_key", None))
-        self._check_params()
-        return self.sym_gen
+    def _prepare(self, data, kvstore, work_load_list, monitor) -> Module | BucketingModule:
+        """A module with the parameters and the optimizer."""
+        names = [d[0] for d in data.provide_data]
+        labels = [d[0] for d in data.provide_label or ()]
+        key = getattr(data, "default_bucket_key", None)
+        if self.sym_gen is not None:
+            self.symbol = self.sym_gen(key)
+            self._check_params()
+        _check_names("fit", [*names, *labels], self.symbol)
+        settings: dict[str, Any] = {"context": self.ctx, "work_load_list": work_load_list}
+        if self.sym_gen is None or key is None:
+            module: Any = Module(self.symbol, names, labels, **settings)
+        else:
+            module = BucketingModule(lambda key: (self.sym_gen(key), names, labels), key, **settings)
+        module.bind(data.provide_data, data.provide_label)
+        if monitor is not None:
+            module.install_monitor(monitor)
+        module.init_params(self.initializer, self.arg_params or {}, self.aux_params or {}, allow_missing=True)
+        module.init_optimizer(kvstore, self.optimizer, self.kwargs)
+        self.arg_params, self.aux_params = module.get_params()
+        return module
 
     def _check_params(self) -> None:
         _check_arguments(self.symbol)
@@ -305,70 +258,21 @@ class FeedForward:
             if extra:
                 setattr(self, kind, {name: value for name, value in given.items() if name in known})
 
-    def _init_params(self, data) -> list[str]:
-        """Give every parameter and state a value, on cpu(0); returns the parameters' names."""
-        shapes = {name: tuple(shape) for name, shape in (*data.provide_data, *(data.provide_label or ()))}
-        _check_names("fit", shapes, self.symbol)
-        arg_shapes, _, aux_shapes = self.symbol.infer_shape(**shapes)
-        if arg_shapes is None:
-            given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            raise ShapeError(f"FeedForward.fit: {given} do not tell the shape of "
-                             f"{', '.join(_unknown(self.symbol, shapes))}; give Variable(..., shape=...) there.")
-        arg_types, aux_types = self._infer_types(data)
-        arguments = self.symbol.list_arguments()
-        params = [(n, s, t) for n, s, t in zip(arguments, arg_shapes, arg_types, strict=True) if n not in shapes]
-        states = zip(self.symbol.list_auxiliary_states(), aux_shapes, aux_types, strict=True)
-        attrs = self.symbol.attr_dict()
-        self.arg_params = {n: self._first_value(n, s, t, self.arg_params, attrs) for n, s, t in params}
-        self.aux_params = {n: self._first_value(n, s, t, self.aux_params, attrs) for n, s, t in states}
-        return [name for name, _, _ in params]
-
-    def _infer_types(self, data):
-        """dtypes of arguments and states, float32 where the data's do not tell."""
-        given = {d[0]: d.dtype for d in data.provide_data if getattr(d, "dtype", np.float32) != np.float32}
-        types = self.symbol.infer_type(**given) if given else (None, None, None)
-        arguments, states = types[0], types[2]
-        return (arguments or [np.float32] * len(self.symbol.list_arguments()),
-                states or [np.float32] * len(self.symbol.list_auxiliary_states()))  # fmt: skip
-
-    def _first_value(self, name: str, shape, dtype, given, attrs) -> nd.NDArray:
-        array = nd.zeros(shape, cpu(), dtype)
-        value = (given or {}).get(name)
-        if value is None:
-            init = self.initializer
-            init(InitDesc(name, attrs.get(name), init if isinstance(init, Initializer) else None), array)
-        elif value.shape != array.shape:
-            raise BindError(f"FeedForward.fit: {name!r} must have shape {array.shape} for this data, the given value "
-                            f"has {value.shape}.")
-        else:
-            value.copyto(array)
-        return array
-
-    def _make_optimizer(self, data, param_names, store, copies: int) -> opt.Optimizer:
-        """The optimizer for `copies` of each parameter, with the index i * copies + k."""
-        if isinstance(self.optimizer, opt.Optimizer):
-            return self.optimizer
-        batch_size = data.provide_data[0][1][0]
-        if store is not None and "dist" in store.type and "async" not in store.type:
-            batch_size *= store.num_workers
-        names = {i * copies + k: name for i, name in enumerate(param_names) for k in range(copies)}
-        settings = {"rescale_grad": 1.0 / batch_size, "param_idx2name": names, "sym": self.symbol, **self.kwargs}
-        return opt.create(self.optimizer, **settings)
-
-    def _bind_predictor(self, data_shapes, label_shapes=()) -> DataParallelExecutorGroup:
-        """A group on the first context for these shapes, with the present parameters."""
+    def _bind_predictor(self, data_shapes, label_shapes=()) -> Module:
+        """A module on the first context for these shapes, with the present parameters."""
         if self.arg_params is None or self.symbol is None:
             raise BindError("FeedForward: the model has no parameters yet; fit it, load it, or give arg_params.")
         _check_names("predict", [d[0] for d in data_shapes], self.symbol)
         arguments = self.symbol.list_arguments()
-        label_shapes = list(label_shapes or ())
-        inputs = [(name, tuple(shape)) for name, shape in (*data_shapes, *label_shapes) if name in arguments]
-        if self._predictor is None or self._predictor.inputs != inputs:
-            others = {name for name, _ in inputs}.union(n for n in _labels(self.symbol) if n not in self.arg_params)
-            names = [n for n in arguments if n not in others]
-            self._predictor = DataParallelExecutorGroup(self.symbol, self.ctx[:1], None, data_shapes, label_shapes,
-                                                        names, for_training=False)  # fmt: skip
-        self._predictor.set_params(self.arg_params, self.aux_params or {})
+        data = [(d[0], tuple(d[1])) for d in data_shapes]
+        labels = [(d[0], tuple(d[1])) for d in label_shapes or () if d[0] in arguments]
+        shapes = data, labels
+        if self._predictor is None or self._predictor_shapes != shapes:
+            names = {name for name, _ in labels}.union(n for n in _labels(self.symbol) if n not in self.arg_params)
+            self._predictor = Module(self.symbol, [name for name, _ in data], sorted(names), context=self.ctx[:1])
+            self._predictor.bind(data_shapes, label_shapes, for_training=False)
+            self._predictor_shapes = shapes
+        self._predictor.set_params(self.arg_params, self.aux_params or {}, allow_extra=True)
         return self._predictor
 
 
@@ -430,11 +334,6 @@ def _check_names(who: str, given: Iterable[str], symbol) -> None:
                             f"{did_you_mean(name, arguments)} (its arguments: {', '.join(arguments)}).")
 
 
-def _unknown(symbol, shapes) -> Sequence[str]:
-    found = symbol.infer_shape_partial(**shapes)[0]
-    return [n for n, s in zip(symbol.list_arguments(), found, strict=True) if not s or 0 in s]
-
-
 def _to_host(arrays, pad: int | None) -> list[np.ndarray]:
     values = [a.asnumpy() if isinstance(a, nd.NDArray) else np.asarray(a) for a in arrays or ()]
     return [v[: len(v) - (pad or 0)] for v in values]
@@ -445,7 +344,3 @@ def _joined(batches: list[list[np.ndarray]]):
     arrays = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     return arrays[0] if len(arrays) == 1 else arrays
 
-
-def _log_metric(logger, epoch: int, kind: str, eval_metric) -> None:
-    for name, value in eval_metric.get_name_value() if eval_metric is not None else ():
-        logger.info("Epoch[%d] %s-%s=%f", epoch, kind, name, value)

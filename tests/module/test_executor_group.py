@@ -5,7 +5,7 @@ import pytest
 
 import raymx as mx
 from raymx.errors import BindError, ParameterError, ShapeError
-from raymx.executor_manager import DataParallelExecutorGroup, Snapshot, _check_arguments, _split_input_slice
+from raymx.module.executor_group import DataParallelExecutorGroup, _check_arguments, _split_input_slice
 
 
 def parts(batch_size, loads):
@@ -56,7 +56,7 @@ WEIGHT, BIAS = rng.randn(2, 3).astype("float32"), rng.randn(2).astype("float32")
 def group(devices=1, work_load_list=None, **options):
     contexts, data, label = [mx.cpu()] * devices, [("data", (6, 3))], [("label", (6, 2))]
     made = DataParallelExecutorGroup(LOSS, contexts, work_load_list, data, label, NAMES, **options)
-    if "shared" not in options:
+    if "shared_group" not in options:
         made.set_params({"fc_weight": mx.nd.array(WEIGHT), "fc_bias": mx.nd.array(BIAS)}, {})
     return made
 
@@ -81,7 +81,7 @@ def test_a_snapshot_is_of_its_moment():
     g.load([DATA * 2], [LABEL])
     g.forward()
     np.testing.assert_allclose(first.outputs()[0], DATA @ WEIGHT.T + BIAS, rtol=1e-5)
-    assert [len(v) for v in (first.outputs(pad=2)[0], first.labels(pad=2)[0])] == [4, 4]
+    np.testing.assert_array_equal(first.labels()[0], LABEL)
 
 
 def test_metrics_that_want_ndarrays_get_them():
@@ -92,8 +92,39 @@ def test_metrics_that_want_ndarrays_get_them():
             self.num_inst += 1
 
     metric = Shapes("rows")
-    Snapshot([mx.nd.ones((4, 2))], 1, [np.ones(4)]).feed(metric, pad=1)
-    assert metric.get()[1] == 3
+    g = group()
+    g.load([DATA], [LABEL])
+    g.forward()
+    g.snapshot([LABEL]).feed(metric, pad=1)
+    assert metric.get()[1] == 5
+
+
+def test_padding_counts_where_outputs_have_no_row_per_sample():
+    class Sizes(mx.metric.EvalMetric):
+        takes_numpy = True
+
+        def update(self, labels, preds):
+            self.sum_metric, self.num_inst = len(preds[0]), 1
+
+    metric, g = Sizes("size"), group()
+    g.load([DATA], [LABEL])
+    g.forward()
+    g.snapshot([LABEL.ravel()]).feed(metric, pad=1)
+    assert metric.get()[1] == 6
+
+
+def test_labels_and_outputs_go_to_a_metric_by_name():
+    g = group()
+    g.load([DATA], [LABEL])
+    g.forward()
+    seen = []
+
+    class Names(mx.metric.EvalMetric):
+        def update_dict(self, label, pred):
+            seen.append((list(label), list(pred)))
+
+    g.snapshot([LABEL]).feed(Names("names"))
+    assert seen == [(["label"], ["loss_output"])]
 
 
 def test_parameters_come_from_the_first_device_and_states_are_averaged():
@@ -111,7 +142,7 @@ def test_parameters_come_from_the_first_device_and_states_are_averaged():
 
 def test_groups_share_parameters_and_gradients():
     main = group()
-    other = group(shared=main)
+    other = group(shared_group=main)
     main.param_arrays[1][0][:] = 9
     other.load([DATA], [LABEL])
     other.forward(is_train=True)
@@ -127,7 +158,7 @@ def test_stretches_join_what_is_alike():
     assert single[1].parts[0].values is g.param_arrays[1]
     (whole,) = g.stretches(lambda size: True, lambda name: 1)
     assert (whole.key, len(whole.values), len(whole.grads)) == (0, 2, 2)
-    assert whole.parts == [(0, whole.values, whole.grads, None)]
+    assert whole.parts == [(0, ("fc_weight", "fc_bias"), whole.values, whole.grads, (slice(0, 6), slice(16, 18)), None)]
     whole.values[1][:] = 7
     assert (g.param_arrays[0][1].asnumpy() == 7).all()
     assert (g.param_arrays[1][1].asnumpy() == 7).all()
@@ -151,6 +182,60 @@ def test_what_the_symbol_does_not_have_is_left_out():
     g.load([DATA])  # labels may stay what they were
 
 
+def test_a_layout_says_which_axis_is_the_batch():
+    net = mx.sym.Activation(mx.sym.Variable("data"), act_type="relu", attr={"__layout__": "TNC"})
+    shapes = [mx.io.DataDesc("data", (3, 8, 7), layout="TNC")]
+    g = DataParallelExecutorGroup(net, [mx.cpu()] * 2, [3, 1], shapes, None, [], inputs_need_grad=True)
+    value = rng.randn(3, 8, 7).astype("float32")
+    g.load([mx.nd.array(value)])
+    g.forward(is_train=True)
+    assert [x.shape for x in g.get_outputs(merge_multi_context=False)[0]] == [(3, 6, 7), (3, 2, 7)]
+    np.testing.assert_array_equal(g.get_outputs()[0].asnumpy(), np.maximum(value, 0))
+    np.testing.assert_array_equal(g.snapshot([]).outputs()[0], np.maximum(value, 0))
+    assert g.output_shapes() == [(g.output_names[0], (3, 8, 7))]
+    g.backward([mx.nd.ones((3, 8, 7))])
+    np.testing.assert_array_equal(g.get_input_grads()[0].asnumpy(), value > 0)
+
+
+def test_what_has_no_batch_axis_goes_to_every_device():
+    net = mx.sym.broadcast_plus(mx.sym.Variable("data") * 2, mx.sym.Variable("extra"))
+    shapes = [("data", (4, 3)), mx.io.DataDesc("extra", (1, 3), layout="C")]
+    g = DataParallelExecutorGroup(net, [mx.cpu()] * 2, None, shapes, None, [])
+    g.load([np.ones((4, 3), "float32"), np.ones((1, 3), "float32")])
+    g.forward()
+    assert (g.get_outputs()[0].asnumpy() == 3).all()
+
+
+def test_parts_of_a_batch_may_come_for_each_device():
+    g = group(2)
+    parts = [mx.io.DataBatch([DATA[rows]], [LABEL[rows]]) for rows in g.slices]
+    g.load_slices(parts)
+    g.forward()
+    snapshot = g.snapshot([part.label for part in parts], pre_sliced=True)
+    np.testing.assert_allclose(snapshot.outputs()[0], DATA @ WEIGHT.T + BIAS, rtol=1e-5)
+    np.testing.assert_array_equal(snapshot.labels()[0], LABEL)
+    with pytest.raises(ShapeError, match="1 batches came for 2 devices; give one for each"):
+        g.load_slices(parts[:1])
+
+
+def test_smaller_batches_use_the_memory_of_larger_ones():
+    main = group()
+    small = DataParallelExecutorGroup(LOSS, [mx.cpu()], None, [("data", (2, 3))], [("label", (2, 2))], NAMES,
+                                      shared_group=main)  # fmt: skip
+    small.execs[0].arg_dict["data"][:] = 5
+    assert (main.execs[0].arg_dict["data"].asnumpy()[:2] == 5).all()
+    assert small.execs[0]._arena is main.execs[0]._arena
+
+
+def test_what_is_fixed_has_no_gradient():
+    g = group(fixed_param_names=["fc_weight"], inputs_need_grad=True)
+    assert g.grad_req == {"data": "write", "fc_weight": "null", "fc_bias": "write", "label": "null"}
+    assert g.grad_arrays[0] == [None]
+    assert [s.key for s in g.stretches(lambda size: True, lambda name: 1)] == [1], "numbers are those of all parameters"
+    g = group(grad_req={"fc_bias": "add"})
+    assert (g.grad_req["fc_weight"], g.grad_req["fc_bias"]) == ("write", "add")
+
+
 @pytest.mark.parametrize(
     ("act", "error", "text"),
     [
@@ -164,6 +249,12 @@ def test_what_the_symbol_does_not_have_is_left_out():
          "no value for the parameter 'fc_bias'"),
         (lambda: group().set_params({"fc_weight": mx.nd.ones((2, 4))}, {}), BindError,
          r"the parameter 'fc_weight' must have shape \(2, 3\) here, got \(2, 4\)"),
+        (lambda: group().set_params({"fc_weight": mx.nd.ones((2, 3)), "fc_bais": mx.nd.ones((2,))}, {}), BindError,
+         "'fc_bais' is no parameter of the symbol; did you mean 'fc_bias'.*allow_extra=True"),
+        (lambda: group().get_input_grads(), BindError, "bind with inputs_need_grad=True"),
+        (lambda: group(group2ctxs=[{}, {}]), ParameterError, "a dict for each of 1 contexts, got 2"),
+        (lambda: group(2, group2ctxs={"a": [mx.cpu()] * 3}), ParameterError, "must have one context or 2, got 3"),
+        (lambda: group().set_states(), ParameterError, "give either states or value"),
         (lambda: group(2, [1]), ParameterError, r"work_load_list must have one entry for each of 2 devices, got \[1\]"),
     ],
 )  # fmt: skip
