@@ -1,8 +1,9 @@
 """Optimizers: how a weight is changed by its gradient.
 
-The rules themselves are operators (`sgd_update`, `sgd_mom_update`, `adam_update`): one recorded task for each weight,
-on the weight's device, reading and writing in place. The classes here keep what the rules need to know: learning rates,
-weight decay, counts and states.
+The rules themselves are operators (`sgd_update`, `adam_update`, …; see ops/update.py, which gives their formulas): one
+recorded task for each weight, on the weight's device, reading and writing in place. The classes here keep what the
+rules need to know: learning rates, weight decay, counts and states. In their docstrings g is the gradient as the rule
+sees it, rescaled and clipped, and t counts a weight's updates from 1.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import math
 import pickle
 from typing import Any
+
+import numpy as np
 
 from raymx import ndarray as nd
 from raymx.errors import ParameterError, did_you_mean
@@ -30,6 +33,7 @@ class Optimizer:
     - param_idx2name: index → name. Names that end neither in `_weight` nor in `_gamma` then have no weight decay.
     - sym: a Symbol whose variables' attributes `lr_mult` and `wd_mult` are multipliers by name.
     - begin_num_update: the count to go on from.
+    - multi_precision: a float16 weight is kept in float32 beside it; steps are taken there.
 
     Raises ParameterError for parameters that no optimizer knows.
     """
@@ -37,11 +41,11 @@ class Optimizer:
     opt_registry = _optimizers.classes
 
     def __init__(self, rescale_grad=1.0, param_idx2name=None, wd=0.0, clip_gradient=None, learning_rate=0.01,
-                 lr_scheduler=None, sym=None, begin_num_update=0, **unknown):  # fmt: skip
+                 lr_scheduler=None, sym=None, begin_num_update=0, multi_precision=False, **unknown):  # fmt: skip
         if unknown:
             _refuse(type(self), unknown)
         self.rescale_grad, self.wd, self.clip_gradient = rescale_grad, wd, clip_gradient
-        self.lr, self.lr_scheduler = learning_rate, lr_scheduler
+        self.lr, self.lr_scheduler, self.multi_precision = learning_rate, lr_scheduler, multi_precision
         if lr_scheduler is not None:
             lr_scheduler.base_lr = learning_rate
         self.idx2name = dict(param_idx2name or {})
@@ -70,6 +74,26 @@ class Optimizer:
         """Change `weight` (and `state`) in place by the gradient `grad`, all of one shape."""
         raise NotImplementedError(f"{type(self).__name__} must define update(index, weight, grad, state).")
 
+    def create_state_multi_precision(self, index, weight):
+        """What is remembered of a weight in float16 under `multi_precision`: (the weight in float32, the state for it);
+        of any other what `create_state` says."""
+        if not self._has_master(weight):
+            return self.create_state(index, weight)
+        master = weight.astype("float32")
+        return master, self.create_state(index, master)
+
+    def update_multi_precision(self, index, weight, grad, state) -> None:
+        """`update` with a state of `create_state_multi_precision`."""
+        if not self._has_master(weight):
+            self.update(index, weight, grad, state)
+            return
+        master, state = state
+        self.update(index, master, grad.astype("float32"), state)
+        weight[:] = master
+
+    def _has_master(self, weight) -> bool:
+        return self.multi_precision and weight.dtype == np.float16
+
     @property
     def learning_rate(self) -> float:
         """The rate of the next update, multipliers left out."""
@@ -85,6 +109,10 @@ class Optimizer:
     def set_lr_mult(self, args_lr_mult: dict[Any, float]) -> None:
         """Multipliers of the learning rate by name or index, over those of the symbol's attributes."""
         self.lr_mult = {**self._sym_lr_mult, **args_lr_mult}
+
+    def set_lr_scale(self, args_lrscale: dict[Any, float]) -> None:
+        """2015's name of `set_lr_mult`."""
+        self.set_lr_mult(args_lrscale)
 
     def set_wd_mult(self, args_wd_mult: dict[Any, float]) -> None:
         """Multipliers of weight decay by name or index, over the symbol's attributes, over 0 for undecayed names."""
@@ -109,12 +137,14 @@ class Optimizer:
             return by_name_or_index[index]
         return by_name_or_index.get(self.idx2name.get(index), 1.0)
 
+    _clip_name = "clip_gradient"  # what the rules call the bound
+
     def _apply(self, rule: str, lr: float, index, weight, grad, *states, **params) -> None:
         """Push the update operator `rule`; the latest ones are kept, as most updates are like the one before."""
         key = rule, lr, self._get_wd(index), self.rescale_grad, self.clip_gradient, *params.values()
         op = self._rules.get(key)
         if op is None:
-            clip = {} if self.clip_gradient is None else {"clip_gradient": self.clip_gradient}
+            clip = {} if self.clip_gradient is None else {self._clip_name: self.clip_gradient}
             if len(self._rules) >= _RULES_KEPT:
                 self._rules.clear()
             op = self._rules[key] = make(rule, lr=lr, wd=key[2], rescale_grad=key[3], **clip, **params)
@@ -132,21 +162,43 @@ def create(name: str, **kwargs) -> Optimizer:
 
 @register
 class SGD(Optimizer):
-    """Stochastic gradient descent: m = momentum m - lr (g + wd w); w += m."""
+    """Stochastic gradient descent: m = momentum m - lr (g + wd w); w += m.
 
-    def __init__(self, momentum: float = 0.0, **kwargs):
+    `lazy_update` is accepted and has no effect.
+    """
+
+    # the rules without and with momentum, for weights in one and in two element types
+    _plain, _wide = ("sgd_update", "sgd_mom_update"), ("mp_sgd_update", "mp_sgd_mom_update")
+
+    def __init__(self, momentum: float = 0.0, lazy_update: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.momentum = momentum
+        self.momentum, self.lazy_update = momentum, lazy_update
 
     def create_state(self, index, weight):
         return None if self.momentum == 0.0 else _zeros_like(weight)
 
+    def create_state_multi_precision(self, index, weight):
+        state = super().create_state_multi_precision(index, weight)
+        return state[::-1] if self._has_master(weight) else state  # in the order of the rules' inputs
+
     def update(self, index, weight, grad, state) -> None:
-        self._update_count(index)
-        if state is None:
-            self._apply("sgd_update", self._get_lr(index), index, weight, grad)
+        self._step(index, weight, grad, self._plain, [state])
+
+    def update_multi_precision(self, index, weight, grad, state) -> None:
+        if self._has_master(weight):
+            self._step(index, weight, grad, self._wide, state)
         else:
-            self._apply("sgd_mom_update", self._get_lr(index), index, weight, grad, state, momentum=self.momentum)
+            self.update(index, weight, grad, state)
+
+    def _step(self, index, weight, grad, rules, states) -> None:
+        self._update_count(index)
+        self._descend(self._get_lr(index), index, weight, grad, rules, states)
+
+    def _descend(self, lr: float, index, weight, grad, rules, states) -> None:
+        if self.momentum == 0.0:
+            self._apply(rules[0], lr, index, weight, grad, *(s for s in states if s is not None))
+        else:
+            self._apply(rules[1], lr, index, weight, grad, *states, momentum=self.momentum)
 
 
 @register
@@ -155,16 +207,121 @@ class ccSGD(SGD):  # the name of MXNet's SGD in C++
 
 
 @register
+class NAG(SGD):
+    """Nesterov's accelerated gradient: m = momentum m - lr (g + wd w), and w stands where the next m starts from."""
+
+    _plain, _wide = ("sgd_update", "nag_mom_update"), ("mp_sgd_update", "mp_nag_mom_update")
+
+
+@register
+class LBSGD(SGD):
+    """SGD that takes one step for `batch_scale` gradients, by their mean, as if batches were that much larger.
+
+    The learning rate is multiplied by a factor that grows to batch_scale within `warmup_epochs` of `updates_per_epoch`
+    gradients: linearly, as `power2` or as `sqrt`; `lars` takes |w| / sqrt(|g|² + wd |w|²) of each weight, which waits
+    for the device (You et al. 2017). `num_epochs` is accepted and has no effect.
+    """
+
+    def __init__(self, momentum=0.0, multi_precision=False, warmup_strategy="linear", warmup_epochs=5, batch_scale=1,
+                 updates_per_epoch=32, begin_epoch=0, num_epochs=60, **kwargs):  # fmt: skip
+        super().__init__(momentum=momentum, multi_precision=multi_precision, **kwargs)
+        self.warmup_strategy, self.warmup_epochs, self.batch_scale = warmup_strategy, warmup_epochs, batch_scale
+        self.updates_per_epoch, self.num_epochs = updates_per_epoch, num_epochs
+        self.init_updates = begin_epoch * updates_per_epoch
+        self._gathered: dict[Any, tuple[int, Any]] = {}  # index → gradients so far, and the sum of those that wait
+
+    def _step(self, index, weight, grad, rules, states) -> None:
+        lr = self._get_lr(index)  # as in MXNet, before this gradient is counted
+        self._update_count(index)
+        count, total = self._gathered.get(index, (self.init_updates, None))
+        count, total = count + 1, grad.copy() if total is None else total + grad
+        if count % self.batch_scale:
+            self._gathered[index] = count, total
+            return
+        self._gathered[index] = count, None
+        grad = total / self.batch_scale
+        lars = self.warmup_strategy == "lars"
+        factor = _trust(weight, grad, self._get_wd(index)) if lars else self._warmup(count)
+        self._descend(lr * factor, index, weight, grad, rules, states)
+
+    def _warmup(self, count: int) -> float:
+        """The factor after so many gradients."""
+        end = self.warmup_epochs * self.updates_per_epoch
+        shapes = {"linear": lambda x: x, "power2": lambda x: x * x, "sqrt": math.sqrt}
+        if count >= end:
+            return float(self.batch_scale)
+        if end <= 1 or self.warmup_strategy not in shapes:
+            return 1.0
+        return 1.0 + (self.batch_scale - 1) * shapes[self.warmup_strategy](count / end)
+
+
+def _trust(weight, grad, wd: float) -> float:
+    """|w| / sqrt(|g|² + wd |w|²), between 0.01 and 100."""
+    w2, g2 = (float(nd.sum(nd.square(a)).asscalar()) for a in (weight, grad))
+    return min(max(math.sqrt(w2 / (g2 + wd * w2 + 1e-18)), 0.01), 100.0)
+
+
+@register
+class Signum(Optimizer):
+    """m = momentum m - (1-momentum) (g + wd w); w = (1 - lr wd_lh) w + lr sign(m); without momentum
+    w -= lr (sign(g) + wd w) (Bernstein et al. 2018)."""
+
+    def __init__(self, learning_rate=0.01, momentum=0.9, wd_lh=0.0, **kwargs):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.momentum, self.wd_lh = momentum, wd_lh
+
+    def create_state(self, index, weight):
+        return None if self.momentum == 0.0 else _zeros_like(weight)
+
+    def update(self, index, weight, grad, state) -> None:
+        self._update_count(index)
+        if state is None:
+            self._apply("signsgd_update", self._get_lr(index), index, weight, grad)
+        else:
+            self._apply("signum_update", self._get_lr(index), index, weight, grad, state, momentum=self.momentum,
+                        wd_lh=self.wd_lh)  # fmt: skip
+
+
+@register
+class DCASGD(Optimizer):
+    """SGD that makes up for delay (Zheng et al. 2016): m = momentum m - lr (g + wd w + lamda g² (w - p)); w += m, for
+    p the weight before its last update."""
+
+    def __init__(self, momentum=0.0, lamda=0.04, **kwargs):
+        super().__init__(**kwargs)
+        self.momentum, self.lamda = momentum, lamda
+
+    def create_state(self, index, weight):
+        return _zeros_like(weight), weight.copy()
+
+    def update(self, index, weight, grad, state) -> None:
+        self._update_count(index)
+        self._apply("_dcasgd_update", self._get_lr(index), index, weight, grad, *state, momentum=self.momentum,
+                    lamda=self.lamda)  # fmt: skip
+
+
+@register
+class SGLD(Optimizer):
+    """Stochastic gradient Langevin dynamics: w -= lr/2 (g + wd w) - normal numbers of variance lr."""
+
+    def update(self, index, weight, grad, state) -> None:
+        self._update_count(index)
+        self._apply("_sgld_update", self._get_lr(index), index, weight, grad)
+
+
+@register
 class Adam(Optimizer):
     """Adam (Kingma and Ba 2014, the form before section 2.1): g is rescaled, decayed, then clipped;
     m = beta1 m + (1-beta1) g; v = beta2 v + (1-beta2) g²; w -= lr sqrt(1-beta2^t)/(1-beta1^t) m / (sqrt(v) + epsilon).
 
-    `decay_factor` is taken for old scripts and changes nothing.
+    `decay_factor` and `lazy_update` are accepted and have no effect.
     """
 
-    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, decay_factor=1 - 1e-8, **kwargs):
+    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, decay_factor=1 - 1e-8,
+                 lazy_update=True, **kwargs):  # fmt: skip
         super().__init__(learning_rate=learning_rate, **kwargs)
-        self.beta1, self.beta2, self.epsilon, self.decay_factor = beta1, beta2, epsilon, decay_factor
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.decay_factor, self.lazy_update = decay_factor, lazy_update
 
     def create_state(self, index, weight):
         return _zeros_like(weight), _zeros_like(weight)
@@ -174,6 +331,143 @@ class Adam(Optimizer):
         lr = self._get_lr(index) * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t)
         self._apply("adam_update", lr, index, weight, grad, *state, beta1=self.beta1, beta2=self.beta2,
                     epsilon=self.epsilon)  # fmt: skip
+
+
+@register
+class Adamax(Optimizer):
+    """Adam with a peak instead of the mean square: g is rescaled, decayed, then clipped; m = beta1 m + (1-beta1) g;
+    u = max(beta2 u, |g|); w -= lr/(1-beta1^t) m / u."""
+
+    def __init__(self, learning_rate=0.002, beta1=0.9, beta2=0.999, **kwargs):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.beta1, self.beta2 = beta1, beta2
+
+    def create_state(self, index, weight):
+        return _zeros_like(weight), _zeros_like(weight)
+
+    def update(self, index, weight, grad, state) -> None:
+        t = self._update_count(index)
+        lr = self._get_lr(index) / (1.0 - self.beta1**t)
+        self._apply("_adamax_update", lr, index, weight, grad, *state, beta1=self.beta1, beta2=self.beta2)
+
+
+@register
+class Nadam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat 2015). The momentum of update t is beta1 (1 - 0.96^(t schedule_decay) / 2).
+
+    As in MXNet the product of all momenta, `m_schedule`, is one for all weights and grows with each of their updates.
+    """
+
+    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, schedule_decay=0.004, **kwargs):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.beta1, self.beta2, self.epsilon, self.schedule_decay = beta1, beta2, epsilon, schedule_decay
+        self.m_schedule = 1.0
+
+    def create_state(self, index, weight):
+        return _zeros_like(weight), _zeros_like(weight)
+
+    def update(self, index, weight, grad, state) -> None:
+        t = self._update_count(index)
+        now, then = (self.beta1 * (1 - 0.5 * 0.96 ** (k * self.schedule_decay)) for k in (t, t + 1))
+        self.m_schedule *= now
+        self._apply("_nadam_update", self._get_lr(index), index, weight, grad, *state, beta1=self.beta1,
+                    beta2=self.beta2, epsilon=self.epsilon, from_grad=(1 - now) / (1 - self.m_schedule),
+                    from_mean=then / (1 - self.m_schedule * then), var_part=1 - self.beta2**t)  # fmt: skip
+
+
+@register
+class AdaGrad(Optimizer):
+    """h += g²; w -= lr (g / sqrt(h + eps) + wd w) (Duchi et al. 2011)."""
+
+    def __init__(self, eps=1e-7, **kwargs):
+        super().__init__(**kwargs)
+        self.float_stable_eps = eps
+
+    def create_state(self, index, weight):
+        return _zeros_like(weight)
+
+    def update(self, index, weight, grad, state) -> None:
+        self._update_count(index)
+        self._apply("_adagrad_update", self._get_lr(index), index, weight, grad, state, eps=self.float_stable_eps)
+
+
+@register
+class AdaDelta(Optimizer):
+    """h = rho h + (1-rho) g²; d = sqrt(u + epsilon) / sqrt(h + epsilon) g; u = rho u + (1-rho) d²; w -= d + wd w
+    (Zeiler 2012). There is no learning rate."""
+
+    def __init__(self, rho=0.90, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.rho, self.epsilon = rho, epsilon
+
+    def create_state(self, index, weight):
+        return _zeros_like(weight), _zeros_like(weight)
+
+    def update(self, index, weight, grad, state) -> None:
+        self._update_count(index)
+        self._apply("_adadelta_update", self.lr, index, weight, grad, *state, rho=self.rho, epsilon=self.epsilon)
+
+
+@register
+class RMSProp(Optimizer):
+    """g is rescaled, decayed, then clipped; n = gamma1 n + (1-gamma1) g²; w -= lr g / sqrt(n + epsilon).
+
+    `centered` is the variant of Graves 2013, the only one in 2015: a = gamma1 a + (1-gamma1) g;
+    d = gamma2 d - lr g / sqrt(n - a² + epsilon); w += d. `clip_weights` bounds the new weight.
+    """
+
+    def __init__(self, learning_rate=0.001, gamma1=0.9, gamma2=0.9, epsilon=1e-8, centered=False, clip_weights=None,
+                 **kwargs):  # fmt: skip
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.gamma1, self.gamma2, self.epsilon = gamma1, gamma2, epsilon
+        self.centered, self.clip_weights = centered, clip_weights
+
+    def create_state(self, index, weight):
+        return tuple(_zeros_like(weight) for _ in range(3 if self.centered else 1))
+
+    def update(self, index, weight, grad, state) -> None:
+        self._update_count(index)
+        rule, more = ("rmspropalex_update", {"gamma2": self.gamma2}) if self.centered else ("rmsprop_update", {})
+        self._apply(rule, self._get_lr(index), index, weight, grad, *state, gamma1=self.gamma1, epsilon=self.epsilon,
+                    clip_weights=self.clip_weights or -1.0, **more)  # fmt: skip
+
+
+@register
+class Ftrl(Optimizer):
+    """Follow the regularized leader (McMahan et al. 2013): weights whose z stays within lamda1 are 0.
+
+    z += g - (sqrt(n + g²) - sqrt(n)) w / lr; n += g²; w = (sign(z) lamda1 - z) / ((beta + sqrt(n)) / lr + wd).
+    """
+
+    def __init__(self, lamda1=0.01, learning_rate=0.1, beta=1, **kwargs):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.lamda1, self.beta = lamda1, beta
+
+    def create_state(self, index, weight):
+        return _zeros_like(weight), _zeros_like(weight)
+
+    def update(self, index, weight, grad, state) -> None:
+        self._update_count(index)
+        self._apply("ftrl_update", self._get_lr(index), index, weight, grad, *state, lamda1=self.lamda1, beta=self.beta)
+
+
+@register
+class FTML(Optimizer):
+    """Follow the moving leader (Zheng and Kwok 2017); g is rescaled, decayed, then clipped."""
+
+    _clip_name = "clip_grad"
+
+    def __init__(self, beta1=0.6, beta2=0.999, epsilon=1e-8, **kwargs):
+        super().__init__(**kwargs)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def create_state(self, index, weight):
+        return tuple(_zeros_like(weight) for _ in range(3))
+
+    def update(self, index, weight, grad, state) -> None:
+        t = self._update_count(index)
+        self._apply("ftml_update", self._get_lr(index), index, weight, grad, *state, beta1=self.beta1, beta2=self.beta2,
+                    epsilon=self.epsilon, t=t)  # fmt: skip
 
 
 @register
@@ -198,11 +492,11 @@ class Updater:
 
     def __call__(self, index, grad, weight) -> None:
         if index not in self.states:
-            self.states[index] = self.optimizer.create_state(index, weight)
+            self.states[index] = self.optimizer.create_state_multi_precision(index, weight)
         elif index in self._unplaced:
             self.states[index] = _in_context(self.states[index], weight.context)
             self._unplaced.discard(index)
-        self.optimizer.update(index, weight, grad, self.states[index])
+        self.optimizer.update_multi_precision(index, weight, grad, self.states[index])
 
     def get_states(self) -> bytes:
         """All states as bytes; waits for them. The optimizer itself is not in them."""
@@ -220,7 +514,10 @@ class Updater:
 
 def is_elementwise(optimizer: Optimizer) -> bool:
     """Whether several weights with equal multipliers may be updated as one long vector with the same result."""
-    return type(optimizer) in (SGD, ccSGD, Adam)
+    return type(optimizer) in _ELEMENTWISE
+
+
+_ELEMENTWISE = {SGD, ccSGD, NAG, Signum, DCASGD, Adam, Adamax, AdaGrad, AdaDelta, RMSProp, Ftrl, FTML}
 
 
 def get_updater(optimizer: Optimizer) -> Updater:

@@ -63,6 +63,174 @@ def test_adam(settings):
     np.testing.assert_allclose(got, adam(weight, gradients, **settings), rtol=1e-5, atol=1e-6)
 
 
+# ---- other optimizers: the step of update t from weight, gradient (rescaled, clipped, decayed) and states ----
+
+
+def nag(momentum):
+    def step(w, g, t, lr, m):
+        new = momentum * m - lr * g
+        return w - momentum * m + (1 + momentum) * new, (new,)
+
+    return step
+
+
+def signum(w, g, t, lr, m):
+    m = 0.9 * m - 0.1 * g
+    return w + lr * np.sign(m), (m,)
+
+
+def dcasgd(w, g, t, lr, m, previous):
+    m = 0.9 * m - lr * (g + 0.04 * g * g * (w - previous))
+    return w + m, (m, w)
+
+
+def adamax(w, g, t, lr, m, u):
+    m, u = 0.9 * m + 0.1 * g, np.maximum(0.999 * u, np.abs(g))
+    return w - lr / (1 - 0.9**t) * m / u, (m, u)
+
+
+def nadam(w, g, t, lr, m, v, product=1.0):
+    now, then = (0.9 * (1 - 0.5 * 0.96 ** (k * 0.004)) for k in (t, t + 1))
+    product *= now
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+    ahead = (1 - now) * g / (1 - product) + then * m / (1 - product * then)
+    return w - lr * ahead / (np.sqrt(v / (1 - 0.999**t)) + 1e-8), (m, v, product)
+
+
+def adagrad(w, g, t, lr, h):
+    h = h + g * g
+    return w - lr * g / np.sqrt(h + 1e-7), (h,)
+
+
+def adadelta(w, g, t, lr, h, u):
+    h = 0.9 * h + 0.1 * g * g
+    d = np.sqrt(u + 1e-5) / np.sqrt(h + 1e-5) * g
+    return w - d, (h, 0.9 * u + 0.1 * d * d)
+
+
+def rmsprop(w, g, t, lr, n):
+    n = 0.9 * n + 0.1 * g * g
+    return w - lr * g / np.sqrt(n + 1e-8), (n,)
+
+
+def centered(w, g, t, lr, n, a, d):
+    n, a = 0.9 * n + 0.1 * g * g, 0.9 * a + 0.1 * g
+    d = 0.9 * d - lr * g / np.sqrt(n - a * a + 1e-8)
+    return w + d, (n, a, d)
+
+
+def ftrl(w, g, t, lr, z, n):
+    z = z + g - (np.sqrt(n + g * g) - np.sqrt(n)) * w / lr
+    n = n + g * g
+    return np.where(np.abs(z) > 0.01, (np.sign(z) * 0.01 - z) / ((1 + np.sqrt(n)) / lr), 0), (z, n)
+
+
+def ftml(w, g, t, lr, d, v, z):
+    v = 0.999 * v + 0.001 * g * g
+    new = (1 - 0.6**t) / lr * (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    z = 0.6 * z + 0.4 * g - (new - 0.6 * d) * w
+    return -z / new, (new, v, z)
+
+
+# what weight decay is added to: the clipped gradient, the gradient before it is clipped, or the step; None: not tested
+AFTER, BEFORE, APART = "after the clip", "before the clip", "apart"
+OTHERS = {
+    "nag": (nag(0.9), {"momentum": 0.9}, 0.01, 1, AFTER),
+    "signum": (signum, {}, 0.01, 1, AFTER),
+    "dcasgd": (dcasgd, {"momentum": 0.9}, 0.01, 2, None),
+    "adamax": (adamax, {}, 0.002, 2, BEFORE),
+    "nadam": (nadam, {}, 0.001, 2, BEFORE),
+    "adagrad": (adagrad, {}, 0.01, 1, APART),
+    "adadelta": (adadelta, {}, 1.0, 2, APART),
+    "rmsprop": (rmsprop, {}, 0.001, 1, BEFORE),
+    "rmsprop centered": (centered, {"centered": True}, 0.001, 3, BEFORE),
+    "ftrl": (ftrl, {}, 0.1, 2, None),
+    "ftml": (ftml, {}, 0.01, 3, BEFORE),
+}
+
+
+def plain_steps(step, w, gradients, lr, states, decay, wd=0.0, rescale_grad=1.0, clip_gradient=np.inf):
+    for t, g in enumerate(gradients, start=1):
+        if decay == BEFORE:
+            g = np.clip(rescale_grad * g + wd * w, -clip_gradient, clip_gradient)
+        else:
+            g = np.clip(rescale_grad * g, -clip_gradient, clip_gradient)
+            g = g + wd * w if decay == AFTER else g
+        before = w
+        w, states = step(w, g, t, lr, *states)
+        w = w - lr * wd * before if decay == APART else w
+    return w
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [(n, s) for n in OTHERS for s in SETTINGS if OTHERS[n][4] or "wd" not in s]
+)
+def test_the_others(name, settings):
+    step, params, lr, count, decay = OTHERS[name]
+    weight, gradients = rng.randn(*SHAPE), rng.randn(3, *SHAPE)
+    states = [np.zeros(SHAPE)] * count
+    if name == "dcasgd":
+        states[1] = weight
+    got = steps(mx.optimizer.create(name.split()[0], **params, **settings), weight, gradients)
+    expected = plain_steps(step, weight, gradients, lr, states, decay, **settings)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_signs_without_momentum():
+    got = steps(mx.optimizer.Signum(momentum=0, learning_rate=0.5, wd=0.5), [1.0, 2.0, 4.0], [[0.1, -9.0, 0.0]])
+    np.testing.assert_allclose(got, [0.25, 2.0, 3.0])
+
+
+def test_new_weights_may_be_bounded():
+    got = steps(mx.optimizer.RMSProp(learning_rate=0.5, clip_weights=0.75), [1.0, -1.0, 0.0], [[0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(got, [0.75, -0.75, 0.0])
+
+
+def test_langevin_noise_has_the_learning_rate_for_its_variance():
+    mx.random.seed(3)
+    got = steps(mx.optimizer.SGLD(learning_rate=0.25, wd=0.5), np.full(20000, 2.0), [np.full(20000, 4.0)])
+    assert got.mean() == pytest.approx(2 - 0.125 * (4 + 1), abs=0.02)
+    assert got.std() == pytest.approx(0.5, rel=0.02)
+
+
+def test_large_batches_are_the_mean_of_small_ones():
+    gradients = rng.randn(4, *SHAPE)
+    got = steps(mx.optimizer.LBSGD(batch_scale=2, warmup_epochs=0, learning_rate=0.1), np.zeros(SHAPE), gradients)
+    np.testing.assert_allclose(got, -0.2 * (gradients[:2].mean(axis=0) + gradients[2:].mean(axis=0)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("strategy", "factor"), [("linear", 2.5), ("power2", 1.75), ("sqrt", 1 + 3 * 0.5**0.5)])
+def test_the_rate_of_large_batches_is_warmed_up(strategy, factor):
+    optimizer = mx.optimizer.LBSGD(batch_scale=4, warmup_epochs=2, updates_per_epoch=4, warmup_strategy=strategy)
+    got = steps(optimizer, np.zeros(1), np.ones((4, 1)))
+    assert got[0] == pytest.approx(-0.01 * factor)
+
+
+def test_each_weight_of_a_large_batch_may_have_its_own_rate():
+    optimizer = mx.optimizer.LBSGD(learning_rate=1.0, wd=0.25, warmup_strategy="lars")
+    got = steps(optimizer, [3.0, 4.0], [[0.0, 1.0]])
+    rate = (25 / (1 + 0.25 * 25)) ** 0.5
+    np.testing.assert_allclose(got, [3 - rate * 0.75, 4 - rate * 2.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "params"), [("sgd", {}), ("sgd", {"momentum": 0.9}), ("nag", {"momentum": 0.9}),
+                                              ("adam", {})])  # fmt: skip
+def test_a_short_weight_is_kept_in_float32_beside_it(name, params):
+    """A thousand steps too small for float16 add up."""
+    weight, update = {}, {}
+    for precise in (True, False):
+        weight[precise] = mx.nd.ones((2,), dtype="float16")
+        rate = {"learning_rate": 1e-5, "multi_precision": precise, **params}
+        update[precise] = mx.optimizer.get_updater(mx.optimizer.create(name, **rate))
+    gradient = mx.nd.ones((2,), dtype="float16")
+    for _ in range(1000):
+        for precise in weight:
+            update[precise](0, gradient, weight[precise])
+    assert weight[True].dtype == np.float16
+    assert weight[True].asnumpy()[0] == pytest.approx(0.9 if "momentum" in params else 0.99, abs=2e-3)
+    assert name == "adam" or "momentum" in params or weight[False].asnumpy()[0] == 1
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_an_update_reads_its_gradient_and_leaves_it(name):
     gradient = mx.nd.array(rng.randn(*SHAPE))

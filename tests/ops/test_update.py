@@ -6,7 +6,7 @@ import pytest
 from raymx.ops.op import make
 from raymx.ops.update import BLOCK
 
-SHAPES = {"sgd_update": 2, "sgd_mom_update": 3, "adam_update": 4}
+SHAPES = {"sgd_update": 2, "sgd_mom_update": 3, "adam_update": 4, "nag_mom_update": 3, "rmsprop_update": 3}
 
 
 def _step(op, arrays, shape):
