@@ -154,7 +154,8 @@ for _settings in (_plain, _full):
          constant=("weight", "grad"),
          ref=lambda w, g, w32, s=_settings: dict.fromkeys(("out", "weight32"), _sgd(w32, g, **s)))
     for _name, _rule in (("mp_sgd_mom_update", _momentum), ("mp_nag_mom_update", _nag)):
+        _why = "mom gets the decay of the new weight" if _rule is _nag and "wd" in _settings else ""
         case(_name, (3, 4), (3, 4), _moment, _master, momentum=0.9, **_settings, dtypes=("float32", "float16"),
-             constant=("weight", "grad"),
+             constant=("weight", "grad"), mxnet=_why,
              ref=lambda w, g, mom, w32, f=_rule, s=_settings: (r := f(w32, g, mom, momentum=0.9, **s))
              and {**r, "weight32": r["out"]})
