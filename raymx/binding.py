@@ -232,10 +232,11 @@ def infer_variables(
     return {node: Spec(found_shapes[Entry(node)], found_types[Entry(node)]) for node in variables}
 
 
-def traced_graph(who: str, heads: Sequence[Entry], variables: dict[Node, Spec], wrt: Sequence[Node]):
-    """The traced graph; an array that does not fit is named by the variable for which it came."""
+def traced_graph(who: str, heads: Sequence[Entry], variables: dict[Node, Spec], wrt: Sequence[Node], simplify=None):
+    """The traced graph, which `simplify` may change; an array that does not fit is named by the variable for which it
+    came."""
     try:
-        return trace(heads, variables, wrt, config.get("recompute"))
+        return trace(heads, variables, wrt, config.get("recompute"), simplify)
     except (ShapeError, DTypeError) as error:
         order = topological(list(heads))
         shapes = {node: spec.shape for node, spec in variables.items()}

@@ -41,6 +41,7 @@ SWITCHES = {
         Switch("device_threads", 0, "threads of a CPU device actor; 0 = the node's cores but one, divided by the virtual GPUs"),
         Switch("address", "", "Ray cluster to join; empty = the running one inside a job, else RAY_ADDRESS, else start one here"),
         Switch("onednn", True, "use oneDNN's kernels where its library is found"),
+        Switch("fuse", True, "compute a bound graph's values in fewer steps: pairs of operators in one, constants folded"),
         Switch("layouts", True, "keep chains of convolutions in the layout that oneDNN's kernels like best, where a device has them"),
         Switch("recompute", "none", "`mirror`: backward repeats cheap operators (`MXNET_BACKWARD_DO_MIRROR=1`); `sqrt`: all, a segment at a time, so that about the square root of the activations is kept; read when a symbol is bound", ("none", "mirror", "sqrt"), ("MXNET_BACKWARD_DO_MIRROR", {"1": "mirror"})),
         Switch("pool_mb", 512, "megabytes of freed arrays a device keeps for reuse"),

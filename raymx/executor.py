@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,7 @@ from raymx.binding import (
 from raymx.context import Context
 from raymx.errors import BindError, GraphError, did_you_mean
 from raymx.graph.compile import AFTER_PREDICTION, Arrays, Spec, Traced, entries_of, lower
+from raymx.graph.fuse import fuse
 from raymx.graph.layout import lay_out
 from raymx.graph.node import Entry, Node, argument_nodes, aux_nodes, topological
 from raymx.ndarray import NDArray
@@ -76,12 +77,11 @@ class Executor:
         self._argument_names, self._output_names = symbol.list_arguments(), symbol.list_outputs()
         order = topological(symbol.heads)
         self._arguments, self._states = argument_nodes(order), aux_nodes(order)
-        wrt = [node for node, req in zip(self._arguments, self._reqs, strict=True) if req != "null"]
-        self._traced = traced_graph(who, symbol.heads, self._variables(), wrt)
+        self._traced = self._trace(who, fused=True)
         reused = list(outputs) or [None] * len(symbol.heads)
         self.outputs: list[NDArray] = [
             self._new(head) if old is None else resized(old, self._traced.specs[head].shape)
-            for head, old in zip(symbol.heads, reused, strict=True)
+            for head, old in zip(self._traced.heads, reused, strict=True)
         ]
         self._head_grads = [None if g is None else self._new(Entry(g)) for g in self._traced.head_grads]
         self._arena: NDArray | None = shared._arena if shared is not None and shared._lane is self._lane else None
@@ -246,6 +246,7 @@ class Executor:
         `backward` needs a new `forward`.
         """
         self._monitor = None
+        self._traced = self._trace("set_monitor_callback", fused=callback is None)
         kept = {}
         if callback is not None:
             made = self._traced.forward + self._traced.gradient_nodes
@@ -323,6 +324,13 @@ class Executor:
         self._drop_program = finalizer
         self._access = {phase: self._variables_of(phase) for phase in program.phases}
         self._ready = False  # whether backward can go back through what forward left
+
+    def _trace(self, who: str, fused: bool) -> Traced:
+        """The graph with its gradient; `fused` lets nodes be joined and dropped."""
+        wrt = [node for node, req in zip(self._arguments, self._reqs, strict=True) if req != "null"]
+        pairs = "onednn" in self._lane.kernels and config.get("recompute") == "none"
+        simplify = partial(fuse, pairs=pairs) if fused and config.get("fuse") else None
+        return traced_graph(who, self._symbol.heads, self._variables(), wrt, simplify)
 
     def _laid_out(self) -> Traced:
         """The graph with layouts, where the device has kernels that know them."""

@@ -782,3 +782,39 @@ def test_a_monitor_does_not_see_what_is_recomputed():
         exe.forward(is_train=True)
         exe.backward()
     assert names["sqrt"] == names["none"]
+
+
+# ---- passes ----
+
+
+def sum_and_relu():
+    total = mx.sym.elemwise_add(mx.sym.Variable("x"), mx.sym.Variable("y"), name="sum")
+    return mx.sym.Activation(total, act_type="relu", name="act")
+
+
+def test_a_monitor_shows_the_users_nodes():
+    exe = sum_and_relu().simple_bind(mx.cpu(), x=(2, 3), y=(2, 3))
+    seen = []
+    exe.set_monitor_callback(lambda name, _: seen.append(name))
+    for _ in range(2):
+        x, y = array(2, 3), array(2, 3) - 2
+        expected = np.maximum(x + y, 0)
+        np.testing.assert_array_equal(exe.forward(is_train=True, x=x, y=y)[0].asnumpy(), expected)
+        exe.backward(mx.nd.ones((2, 3)))
+        np.testing.assert_array_equal(exe.grad_dict["y"].asnumpy(), expected > 0)
+        exe.set_monitor_callback(None)
+    assert seen == ["sum_output", "act_output", "act_backward_data", "sum_backward_lhs", "sum_backward_rhs"]
+
+
+def test_passes_can_be_turned_off():
+    with config.using(fuse=False):
+        assert "_plus" in sum_and_relu().simple_bind(mx.cpu(), x=(2, 3), y=(2, 3)).debug_str()
+    fused = sum_and_relu().simple_bind(mx.cpu(), x=(2, 3), y=(2, 3)).debug_str()
+    assert ("_add_relu" in fused) == ("onednn" in mx.cpu().lane.kernels)
+
+
+def test_what_the_user_sees_of_a_symbol_is_not_changed_by_binding():
+    net = sum_and_relu()
+    before = net.tojson(), net.get_internals().list_outputs()
+    net.simple_bind(mx.cpu(), x=(2, 3), y=(2, 3))
+    assert (net.tojson(), net.get_internals().list_outputs()) == before

@@ -15,7 +15,7 @@ Forward may run several times before backward: what backward reads is never over
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,26 +34,35 @@ from raymx.ops.op import Op, make
 from raymx.ops.program import Program, Slot, Step
 from raymx.ops.repeat import Again
 
+Simplify = Callable[[Sequence[Entry], Mapping[Entry, Spec]], tuple[list[Entry], dict[Entry, Spec]]]
 AFTER_PREDICTION = " after prediction"  # how the twin of a phase is called, for a backward whose forward did not train
 
 
 def trace(
-    heads: Sequence[Entry], variables: Mapping[Node, Spec], wrt: Sequence[Node] = (), mode: str = "none"
+    heads: Sequence[Entry],
+    variables: Mapping[Node, Spec],
+    wrt: Sequence[Node] = (),
+    mode: str = "none",
+    simplify: Simplify | None = None,
 ) -> Traced:
     """Add the gradient graph for the variables `wrt`, infer every shape and dtype from those of `variables`, and let
-    backward make values again as `mode` of `recompute` says.
+    backward make values again as `mode` of `recompute` says. `simplify` may change the graph before.
 
     Raises ShapeError or DTypeError that names operator and node.
     """
-    return recompute(_differentiated(heads, variables, wrt), mode)
+    specs = _specs(topological(list(heads)), variables)
+    if simplify is not None:
+        heads, specs = simplify(heads, specs)
+    return recompute(_differentiated(heads, specs, wrt), mode)
 
 
-def _differentiated(heads: Sequence[Entry], variables: Mapping[Node, Spec], wrt: Sequence[Node]) -> Traced:
+def _differentiated(heads: Sequence[Entry], specs: dict[Entry, Spec], wrt: Sequence[Node]) -> Traced:
     heads = list(heads)
     incoming = head_gradients(heads)
     gradients = differentiate(heads, wrt, incoming)
     order = topological(heads)
-    specs = _specs(order, variables)
+    for node in order:
+        _infer(node, specs)
     specs.update((g, specs[head]) for g, head in zip(incoming, heads, strict=True))
     for node in gradients.nodes:
         _infer(node, specs)

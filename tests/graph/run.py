@@ -8,6 +8,7 @@ import numpy as np
 
 from raymx.actors.program import PreparedProgram
 from raymx.graph.compile import Arrays, Compiled, Spec, Traced, lower, trace
+from raymx.graph.fuse import fuse
 from raymx.graph.layout import lay_out
 from raymx.graph.node import Entry
 
@@ -22,15 +23,15 @@ class Bound:
 
     def __init__(
         self, heads, values: dict[Entry, np.ndarray], reqs=None, strided=(), keep=False, alias=None, layouts=False,
-        mode="none",
+        fused=False, mode="none",
     ):  # fmt: skip
         reqs = reqs or {}
         self.heads, self._ids, self.device = heads, itertools.count(1), {}
         specs = {v.node: Spec(x.shape, x.dtype) for v, x in values.items()}
-        self.traced: Traced = trace(heads, specs, [v.node for v in reqs], mode)
+        self.traced: Traced = trace(heads, specs, [v.node for v in reqs], mode, fuse if fused else None)
         self.traced = lay_out(self.traced) if layouts else self.traced
         self.of = {v: self._put(x.copy()) for v, x in values.items()}
-        self.outputs = [self._like(h) for h in heads]
+        self.outputs = [self._like(h) for h in self.traced.heads]
         self.grads = {v: self._like(v, strided=v in strided) for v in reqs}
         for v, other in (alias or {}).items():
             self.grads[v] = self.grads[other]
