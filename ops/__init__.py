@@ -15,6 +15,7 @@ from raymx.ops import (  # noqa: F401
     losses,
     matrix,
     normalize,
+    ordering,
     pooling,
     random,
     reduce,

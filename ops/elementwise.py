@@ -394,6 +394,90 @@ class Relu(Unary):
         xp.multiply(d_data, g, out=d_data)
 
 
+@operator("_contrib_quadratic")
+class Quadratic(Unary):
+    """out = `a` * data ** 2 + `b` * data + `c`."""
+
+    a: float = param(0.0, doc="factor of data's square")
+    b: float = param(0.0, doc="factor of data")
+    c: float = param(0.0, doc="what is added")
+
+    inplace = ()
+
+    def setup(self):
+        self.numbers = [Constant(n) for n in (self.a, self.b, self.c)]
+
+    def forward(self, xp, data, *, out):
+        a, b, c = (n.like(xp, data) for n in self.numbers)
+        xp.multiply(data, a, out=out)
+        xp.add(out, b, out=out)
+        xp.multiply(out, data, out=out)
+        xp.add(out, c, out=out)
+
+    def backward(self, xp, g, data, *, d_data=None):
+        a, b, _ = (n.like(xp, data) for n in self.numbers)
+        xp.multiply(data, a + a, out=d_data)
+        xp.add(d_data, b, out=d_data)
+        xp.multiply(d_data, g, out=d_data)
+
+
+@operator("_contrib_div_sqrt_dim")
+class DivSqrtDim(Unary):
+    """out (…, K) = data divided by the square root of K."""
+
+    inplace_backward = (("g", "d_data"),)
+
+    def forward(self, xp, data, *, out):
+        xp.divide(data, math.sqrt(data.shape[-1]), out=out, casting="unsafe")
+
+    def backward(self, xp, g, *, d_data=None):
+        xp.divide(g, math.sqrt(g.shape[-1]), out=d_data)
+
+
+@operator("_contrib_gradientmultiplier")
+class GradientMultiplier(Unary):
+    """out = data; the gradient is multiplied by `scalar`."""
+
+    inplace_backward = (("g", "d_data"),)
+    view = True
+
+    scalar: int | float = param(1, doc="factor of the gradient")
+    is_int: bool = param(True, doc="what kind of number scalar was; not used")
+
+    def setup(self):
+        self.number = Constant(self.scalar)
+
+    def forward(self, xp, data, *, out):
+        xp.copyto(out, data)
+
+    def backward(self, xp, g, *, d_data=None):
+        xp.multiply(g, self.number.like(xp, g), out=d_data)
+
+
+class StraightThrough(Unary):
+    """A step function whose gradient counts as that of data itself."""
+
+    kinds = "fiu"
+    inplace_backward = (("g", "d_data"),)
+
+    def backward(self, xp, g, *, d_data=None):
+        xp.copyto(d_data, g)
+
+
+@operator("_contrib_round_ste")
+class RoundSte(StraightThrough):
+    """out = the nearest whole number, halves away from zero; the gradient passes as it is."""
+
+    forward = Round.forward
+
+
+@operator("_contrib_sign_ste")
+class SignSte(StraightThrough):
+    """out = -1, 0 or 1; the gradient passes as it is."""
+
+    forward = Sign.forward
+
+
 @operator("clip")
 class Clip(Unary):
     """out = data held within [a_min, a_max]; the gradient passes where data lies within, bounds included."""

@@ -12,13 +12,14 @@ from raymx.errors import ParameterError, did_you_mean
 REQUIRED: Any = object()
 Shape = tuple[int, ...]
 Bounds = tuple[int | None, ...]  # of slices, axis by axis
+Floats = tuple[float, ...]
 
 _TRUE, _FALSE = {"True", "true", "1"}, {"False", "false", "0"}
 
 
 class Param:
-    """One declared parameter. `kind` is one of int, float, number, bool, str, shape, bounds, dtype; it is read from the
-    class's annotation (`kernel: Shape`, `p: float`, `dtype: np.dtype`, `axis: int | None`)."""
+    """One declared parameter. `kind` is one of int, float, number, bool, str, shape, bounds, floats, dtype; it is read
+    from the class's annotation (`kernel: Shape`, `p: float`, `dtype: np.dtype`, `axis: int | None`)."""
 
     def __init__(self, default=REQUIRED, *, doc="", low=None, high=None, choices=None):
         self.default, self.doc, self.low, self.high, self.choices = default, doc, low, high, choices
@@ -29,7 +30,7 @@ class Param:
         self.optional = "None" in words or self.default is None
         words = [w for w in words if w != "None"]
         known = {"int": "int", "float": "float", "bool": "bool", "str": "str", "Shape": "shape", "Bounds": "bounds",
-                 "np.dtype": "dtype"}  # fmt: skip
+                 "Floats": "floats", "np.dtype": "dtype"}  # fmt: skip
         self.name = name
         self.kind = "number" if set(words) == {"int", "float"} else known[words[0]]
 
@@ -64,6 +65,7 @@ class Param:
             "str": "a string",
             "shape": "a tuple of integers",
             "bounds": "a tuple of integers and None",
+            "floats": "a tuple of numbers",
             "dtype": "an element type",
         }[self.kind]
         if self.low is not None and self.high is not None:
@@ -125,10 +127,14 @@ def _bounds(value) -> Bounds:
     return tuple(None if v is None else _int(v) for v in _sequence(value))
 
 
+def _floats(value) -> Floats:
+    return tuple(map(float, _sequence(value)))
+
+
 def _sequence(value):
     if isinstance(value, str):
         value = ast.literal_eval(value.replace("L", "").replace("[", "(").replace("]", ",)").replace(",,", ","))
-    return (value,) if value is None or isinstance(value, (int, np.integer)) else value
+    return (value,) if value is None or isinstance(value, (int, float, np.number)) else value
 
 
 # MXNet's ids for element types, as they stand in `.params` files
@@ -152,6 +158,7 @@ _PARSERS = {
     "str": _str,
     "shape": _shape,
     "bounds": _bounds,
+    "floats": _floats,
     "dtype": as_dtype,
 }
 
@@ -159,7 +166,8 @@ _PARSERS = {
 def text(value) -> str:
     """A parameter value as MXNet's JSON writes it."""
     if isinstance(value, tuple):
-        return "(" + ", ".join(str(v if v is None else int(v)) for v in value) + (",)" if len(value) == 1 else ")")
+        words = ", ".join(str(v if v is None or isinstance(v, float) else int(v)) for v in value)
+        return f"({words},)" if len(value) == 1 else f"({words})"
     if isinstance(value, np.dtype):
         return value.name
     return str(value)

@@ -147,9 +147,15 @@ def _each(function, arrays) -> list:
 
 every_row = pytest.mark.parametrize("case", CASES, ids=str)
 float_rows = pytest.mark.parametrize("case", [c for c in CASES if "float32" in c.dtypes], ids=str)
-gradient_rows = pytest.mark.parametrize(
-    "case", [c for c in CASES if "float32" in c.dtypes and make(c.op, **c.params).backward is not None], ids=str
-)
+
+
+def _has_gradient(case: Case) -> bool:
+    op = make(case.op, **case.params)
+    return "float32" in case.dtypes and any(map(op.has_gradient, op.inputs()))
+
+
+gradient_rows = pytest.mark.parametrize("case", list(filter(_has_gradient, CASES)), ids=str)
+
 
 
 def test_every_operator_has_a_row():

@@ -22,6 +22,7 @@ def _declared(annotation, **settings) -> Param:
         ("bool", 0, False), ("Shape", "(2,)", (2,)), ("Shape", "[2, 3]", (2, 3)), ("Shape", "(2L, 3L)", (2, 3)),
         ("Shape", 2, (2,)), ("Shape", "()", ()), ("Shape", np.array([2, 3]), (2, 3)), ("int | None", "None", None),
         ("Bounds", "(None, 2)", (None, 2)), ("Bounds", [np.int64(1), None], (1, None)), ("Bounds", 3, (3,)),
+        ("Floats", "(1, 2.5)", (1.0, 2.5)), ("Floats", 0.5, (0.5,)), ("Floats", "[1e-3, 2]", (0.001, 2.0)),
         ("np.dtype", "float16", np.dtype("float16")), ("str", "relu", "relu"),
     ],
 )  # fmt: skip
@@ -54,6 +55,6 @@ def test_dtypes_that_arrays_cannot_have():
 
 
 def test_texts_are_mxnets():
-    assert [text(v) for v in ((2,), (2, 3), (), True, 0.5, np.dtype("float32"), (np.int64(2),))] == [
-        "(2,)", "(2, 3)", "()", "True", "0.5", "float32", "(2,)",
+    assert [text(v) for v in ((2,), (2, 3), (), True, 0.5, np.dtype("float32"), (np.int64(2),), (1.0, 2.5))] == [
+        "(2,)", "(2, 3)", "()", "True", "0.5", "float32", "(2,)", "(1.0, 2.5)",
     ]  # fmt: skip

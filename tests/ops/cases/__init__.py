@@ -15,6 +15,7 @@ from tests.ops.cases import (  # noqa: F401
     losses,
     matrix,
     normalize,
+    ordering,
     pooling,
     reduce,
     reorder,

@@ -19,3 +19,13 @@ case("_random_normal", loc=1, scale=2, shape=(4, 5), dtype="float64", dtypes=("f
      ref=lambda rng: rng.standard_normal((4, 5)) * 2 + 1)
 case("_random_normal", shape=(4, 5), dtype="float16", dtypes=("float16",),
      ref=lambda rng: rng.standard_normal((4, 5), dtype=np.float32))
+case("_arange", start=2, step=0.5, infer_range=True, stop=4, dtypes=("float32",), ref=lambda: np.arange(2, 4, 0.5))
+case("_arange", start=10, stop=0, step=-3, dtype="int32", dtypes=("int32",), ref=lambda: np.arange(10, 0, -3))
+case("_linspace", start=1, stop=3, num=5, dtypes=("float32",), ref=lambda: np.linspace(1, 3, 5))
+case("_linspace", start=3, stop=1, num=4, endpoint=False, dtypes=("float32",), ref=lambda: np.linspace(3, 1, 4, False))
+case("_linspace", start=2.5, stop=9, num=1, dtypes=("float32",), ref=lambda: np.array([2.5]))
+case("_contrib_arange_like", (2, 3), start=1, step=0.5, ref=lambda x: np.arange(1, 4, 0.5).reshape(2, 3))
+case("_contrib_arange_like", (2, 3), axis=-1, start=2, ref=lambda x: np.arange(2, 5))
+case("_contrib_arange_like", (2, 3), repeat=2, ref=lambda x: np.array([[0, 0, 1], [1, 2, 2]]))
+case("_eye", N=3, dtypes=("float32",), ref=lambda: np.eye(3))
+case("_eye", N=2, M=4, k=-1, dtype="int32", dtypes=("int32",), ref=lambda: np.eye(2, 4, -1))

@@ -46,3 +46,8 @@ case("clip", np.array([-0.75, -0.5, 0, 0.25, 0.5]), a_min=-0.5, a_max=0.25,
      ref=lambda x: np.array([-0.5, -0.5, 0, 0.25, 0.25]),
      gradient={"data": lambda x, g: np.array([0, 1, 1, 1, 0]) * g})
 case("clip", np.array([1, 5, 9]), a_min=2.5, a_max=7.5, dtypes=("int32",), ref=lambda x: np.array([2, 5, 7]))
+case("_contrib_quadratic", (2, 3), a=1.5, b=-2, c=0.5, ref=lambda x: 1.5 * x * x - 2 * x + 0.5)
+case("_contrib_div_sqrt_dim", (2, 3, 4), ref=lambda x: x / 2)
+case("_contrib_gradientmultiplier", (2, 3), scalar=-0.5, ref=lambda x: x, gradient={"data": lambda x, g: -0.5 * g})
+case("_contrib_round_ste", halves, ref=_half_away, gradient={"data": lambda x, g: g})
+case("_contrib_sign_ste", halves, ref=np.sign, gradient={"data": lambda x, g: g})
