@@ -53,9 +53,9 @@ def _add_product(xp, a, b, out) -> None:
 class Weights(NamedTuple):
     """Views of the flat parameters (or of their gradient) for one part: G gates, I inputs, H units."""
 
-    i2h: Any  # (G * H, I)
-    h2h: Any  # (G * H, H)
-    i2h_bias: Any  # (G * H,)
+    i2h: Any  # (G, H, I)
+    h2h: Any  # (G, H, H)
+    i2h_bias: Any  # (G, H)
     h2h_bias: Any
 
 
@@ -65,11 +65,11 @@ class Part:
 
     x: Any  # (T, N, I) what it reads
     weights: Weights
-    turned: Any  # (H, G * H) room for the states' weights, turned round: products with few rows are faster so
+    turned: Any  # (G, H, H) room for the states' weights, each turned round: products of few rows are faster so
     h0: Any  # (N, H) the state before the first step
     c0: Any  # (N, H) the LSTM's cell, else None
     h: Any  # (T, N, H) the state after each step; that of a sequence that has ended stays as it is
-    gates: Any  # (T, N, G * H) after their functions
+    gates: Any  # (G, T, N, H) after their functions
     kept: Any  # (T, N, H) what the cell keeps beside them, else None
     backwards: bool  # whether it goes from the last step to the first
     over: Any  # (T, N, 1) bool: the steps at which a sequence has ended, else None
@@ -88,10 +88,10 @@ class Part:
 class Space(NamedTuple):
     """Temporary arrays of backward."""
 
-    d_gates: Any  # (T, N, G * H)
+    d_gates: Any  # (G, T, N, H)
     dh: Any  # (N, H) gradient of the state, while walking back
     dc: Any
-    work: Any  # (G, N, H)
+    work: Any  # (3, N, H)
 
 
 class Cell:
@@ -99,34 +99,33 @@ class Cell:
 
     gates = 1
     keeps = False  # whether it keeps an array (T, N, H) beside its gates
-    carries = False  # whether the state before a step has a share in that after it beside the product
-
-    def biases(self, steps: Steps, part: Part) -> None:
-        """Begin `part.gates` with what each step adds to the products."""
-        w = part.weights
-        steps.do(steps.xp.add, part.gates, w.h2h_bias, out=part.gates)
+    plain_biases = 1  # to how many gates the states' biases are simply added
+    carries = False  # whether the state before a step has a share in that after it beside the products
 
     def forward(self, steps: Steps, part: Part, moment: int, before) -> None:
         """The step `moment`: from `gates`, which hold the inputs' share, to `h`. `before` is the state before it."""
         raise NotImplementedError
 
     def backward(self, steps: Steps, part: Part, moment: int, before, space: Space) -> None:
-        """The gradient of one step: from `space.dh`, of the state after it, to `d_gates[moment]` and, if it carries, to
-        the share of the state before it that passes by the product, which is left in `dh`; `dc` likewise."""
+        """The gradient of one step: from `space.dh`, of the state after it, to `d_gates[:, moment]` and, if it
+        carries, to the share of the state before it that passes by the products, which is left in `dh`; `dc`
+        likewise."""
         raise NotImplementedError
 
-    def hidden_gradient(self, steps: Steps, part: Part, moment: int, space: Space):
-        """The gradient (N, G * H) of the product with the state before the step."""
-        return space.d_gates[moment]
+    def hidden_gradients(self, steps: Steps, part: Part, moment: int, space: Space) -> list:
+        """The gradients (N, H) of the products with the state before the step."""
+        return list(space.d_gates[:, moment])
 
-    def to_hidden(self, steps: Steps, part: Part, space: Space) -> None:
-        """Change `d_gates` from gradients of the inputs' products to those of the states' products."""
+    def to_hidden(self, steps: Steps, part: Part, space: Space, d_weights: Weights) -> None:
+        """Change `d_gates` from gradients of the inputs' products to those of the states' products, and write the
+        gradient of their biases."""
+        steps.do(steps.xp.copyto, d_weights.h2h_bias, d_weights.i2h_bias)
 
 
-def _split(gates, count: int) -> list:
-    """Views of the gates in (…, count * H)."""
-    units = gates.shape[-1] // count
-    return [gates[..., i * units : (i + 1) * units] for i in range(count)]
+def _add_products(steps: Steps, part: Part, moment: int, before, gates: int) -> None:
+    """Add the states' share to the first `gates` gates."""
+    for k in range(gates):
+        steps.product(before, part.turned[k], part.gates[k, moment], add=True)
 
 
 class Plain(Cell):
@@ -136,15 +135,16 @@ class Plain(Cell):
         self.relu = relu
 
     def forward(self, steps, part, moment, before):
-        steps.product(before, part.turned, part.gates[moment], add=True)
+        now = part.gates[0, moment]
+        _add_products(steps, part, moment, before, 1)
         if self.relu:
-            steps.do(steps.xp.maximum, part.gates[moment], 0, out=part.gates[moment])
+            steps.do(steps.xp.maximum, now, 0, out=now)
         else:
-            steps.tanh(part.gates[moment], part.gates[moment])
-        steps.do(steps.xp.copyto, part.h[moment], part.gates[moment])
+            steps.tanh(now, now)
+        steps.do(steps.xp.copyto, part.h[moment], now)
 
     def backward(self, steps, part, moment, before, space):
-        xp, out, d_gate = steps.xp, part.gates[moment], space.d_gates[moment]
+        xp, out, d_gate = steps.xp, part.gates[0, moment], space.d_gates[0, moment]
         if self.relu:
             steps.do(xp.greater, out, 0, out=d_gate, casting="unsafe")
         else:
@@ -157,17 +157,18 @@ class Lstm(Cell):
     """i, f, o = sigmoid, g = tanh of W x + b + R h' + c, in the order i, f, g, o; cell = f * cell' + i * g;
     h = o * tanh(cell). `clip` are bounds of the cell, and whether a NaN there becomes the lower one."""
 
-    gates, keeps = 4, True
+    gates, plain_biases, keeps = 4, 4, True
 
     def __init__(self, clip: tuple[float, float, bool] | None):
         self.clip = clip
 
     def forward(self, steps, part, moment, before):
-        xp, now = steps.xp, part.gates[moment]
-        i, f, g, o = _split(now, 4)
+        xp, (i, f, g, o) = steps.xp, part.gates[:, moment]
         cell, h = part.kept[moment], part.h[moment]
-        steps.product(before, part.turned, now, add=True)
-        self.activate(steps, now)
+        _add_products(steps, part, moment, before, 4)
+        for gate in (i, f, o):
+            steps.sigmoid(gate)
+        steps.tanh(g, g)
         steps.do(xp.multiply, i, g, out=h)
         steps.do(xp.multiply, f, part.before(moment, part.kept, part.c0), out=cell)
         steps.do(xp.add, cell, h, out=cell)
@@ -178,41 +179,39 @@ class Lstm(Cell):
         steps.tanh(cell, h)
         steps.do(xp.multiply, h, o, out=h)
 
-    def activate(self, steps, now):
-        i, _, g, o = _split(now, 4)
-        steps.sigmoid(now[:, : 2 * i.shape[1]])
-        steps.tanh(g, g)
-        steps.sigmoid(o)
-
     def backward(self, steps, part, moment, before, space):
         xp, do = steps.xp, steps.do
-        now, d_now, dh, dc, cell = part.gates[moment], space.d_gates[moment], space.dh, space.dc, part.kept[moment]
-        (i, f, g, o), (d_i, d_f, d_g, d_o) = _split(now, 4), _split(d_now, 4)
-        bent, passed, other = space.work[:3]
+        (i, f, g, o), (d_i, d_f, d_g, d_o) = part.gates[:, moment], space.d_gates[:, moment]
+        dh, dc, cell = space.dh, space.dc, part.kept[moment]
+        bent, passed, other = space.work
         steps.tanh(cell, bent)
-        do(xp.subtract, 1, now, out=d_now)
-        do(xp.multiply, d_now, now, out=d_now)  # the slopes of i, f, o
-        do(xp.multiply, dh, bent, out=other)
-        do(xp.multiply, d_o, other, out=d_o)
         do(xp.multiply, dh, o, out=passed)
-        do(xp.multiply, other, o, out=other)
-        do(xp.multiply, other, bent, out=other)
-        do(xp.subtract, passed, other, out=passed)  # dh * o * (1 - bent ** 2)
+        do(xp.multiply, passed, bent, out=d_o)
+        do(xp.subtract, 1, o, out=other)
+        do(xp.multiply, d_o, other, out=d_o)  # dh * bent * o * (1 - o)
+        do(xp.multiply, bent, bent, out=bent)
+        do(xp.subtract, 1, bent, out=bent)
+        do(xp.multiply, passed, bent, out=passed)
         do(xp.add, dc, passed, out=dc)
-        if self.clip is not None:
-            low, high, _ = self.clip
-            for beyond, bound in ((xp.greater, low), (xp.less, high)):
-                do(beyond, cell, bound, out=other, casting="unsafe")
-                do(xp.multiply, dc, other, out=dc)
-        do(xp.multiply, dc, g, out=other)
-        do(xp.multiply, d_i, other, out=d_i)
-        do(xp.multiply, dc, part.before(moment, part.kept, part.c0), out=other)
-        do(xp.multiply, d_f, other, out=d_f)
+        self._through_clip(steps, cell, dc, other)
         do(xp.multiply, dc, i, out=other)
+        do(xp.subtract, 1, i, out=d_i)
+        do(xp.multiply, d_i, other, out=d_i)
+        do(xp.multiply, d_i, g, out=d_i)  # dc * g * i * (1 - i)
         do(xp.multiply, g, g, out=d_g)
         do(xp.subtract, 1, d_g, out=d_g)
-        do(xp.multiply, d_g, other, out=d_g)
+        do(xp.multiply, d_g, other, out=d_g)  # dc * i * (1 - g ** 2)
         do(xp.multiply, dc, f, out=dc)
+        do(xp.subtract, 1, f, out=d_f)
+        do(xp.multiply, d_f, dc, out=d_f)
+        do(xp.multiply, d_f, part.before(moment, part.kept, part.c0), out=d_f)  # dc * cell' * f * (1 - f)
+
+    def _through_clip(self, steps, cell, dc, other):
+        """A cell at a bound hands no gradient on."""
+        if self.clip is not None:
+            for beyond, bound in ((steps.xp.greater, self.clip[0]), (steps.xp.less, self.clip[1])):
+                steps.do(beyond, cell, bound, out=other, casting="unsafe")
+                steps.do(steps.xp.multiply, dc, other, out=dc)
 
 
 class Gru(Cell):
@@ -221,22 +220,17 @@ class Gru(Cell):
     The gates are in the order r, z, n. Kept is R h' + c of n.
     """
 
-    gates, keeps, carries = 3, True, True
-
-    def biases(self, steps, part):
-        units = part.h.shape[-1]
-        steps.do(steps.xp.add, part.gates[..., : 2 * units], part.weights.h2h_bias[: 2 * units],
-                 out=part.gates[..., : 2 * units])  # fmt: skip
+    gates, plain_biases, keeps, carries = 3, 2, True, True
 
     def forward(self, steps, part, moment, before):
-        xp, do, now = steps.xp, steps.do, part.gates[moment]
-        h, inner, (_, z, n) = part.h[moment], part.kept[moment], _split(now, 3)
-        both = 2 * h.shape[1]
-        steps.product(before, part.turned[:, :both], now[:, :both], add=True)
-        steps.product(before, part.turned[:, both:], inner)
-        do(xp.add, inner, part.weights.h2h_bias[both:], out=inner)
-        steps.sigmoid(now[:, :both])
-        do(xp.multiply, now[:, : both // 2], inner, out=h)
+        xp, do, (r, z, n) = steps.xp, steps.do, part.gates[:, moment]
+        h, inner = part.h[moment], part.kept[moment]
+        _add_products(steps, part, moment, before, 2)
+        steps.product(before, part.turned[2], inner)
+        do(xp.add, inner, part.weights.h2h_bias[2], out=inner)
+        steps.sigmoid(r)
+        steps.sigmoid(z)
+        do(xp.multiply, r, inner, out=h)
         do(xp.add, n, h, out=n)
         steps.tanh(n, n)
         do(xp.subtract, before, n, out=h)
@@ -245,34 +239,30 @@ class Gru(Cell):
 
     def backward(self, steps, part, moment, before, space):
         xp, do, dh = steps.xp, steps.do, space.dh
-        (r, z, n), (d_r, d_z, d_n) = _split(part.gates[moment], 3), _split(space.d_gates[moment], 3)
+        (r, z, n), (d_r, d_z, d_n) = part.gates[:, moment], space.d_gates[:, moment]
         work = space.work[0]
         do(xp.multiply, n, n, out=d_n)
         do(xp.subtract, 1, d_n, out=d_n)
         do(xp.multiply, d_n, dh, out=d_n)
         do(xp.subtract, 1, z, out=work)
         do(xp.multiply, d_n, work, out=d_n)  # dh * (1 - z) * (1 - n ** 2)
-        do(xp.multiply, work, z, out=d_z)
+        do(xp.multiply, dh, z, out=dh)
+        do(xp.multiply, work, dh, out=d_z)
         do(xp.subtract, before, n, out=work)
-        do(xp.multiply, d_z, work, out=d_z)
-        do(xp.multiply, d_z, dh, out=d_z)
+        do(xp.multiply, d_z, work, out=d_z)  # dh * (h' - n) * z * (1 - z)
         do(xp.subtract, 1, r, out=d_r)
         do(xp.multiply, d_r, r, out=d_r)
         do(xp.multiply, d_r, part.kept[moment], out=d_r)
         do(xp.multiply, d_r, d_n, out=d_r)
-        do(xp.multiply, dh, z, out=dh)
 
-    def hidden_gradient(self, steps, part, moment, space):
-        d_now, units = space.d_gates[moment], part.h.shape[-1]
-        hidden = space.work.reshape(-1)[: d_now.size].reshape(d_now.shape)
-        steps.do(steps.xp.copyto, hidden[:, : 2 * units], d_now[:, : 2 * units])
-        steps.do(steps.xp.multiply, d_now[:, 2 * units :], part.gates[moment][:, : units], out=hidden[:, 2 * units :])
-        return hidden
+    def hidden_gradients(self, steps, part, moment, space):
+        d_r, d_z, d_n = space.d_gates[:, moment]
+        steps.do(steps.xp.multiply, d_n, part.gates[0, moment], out=space.work[0])
+        return [d_r, d_z, space.work[0]]
 
-    def to_hidden(self, steps, part, space):
-        units = part.h.shape[-1]
-        d_n = space.d_gates[..., 2 * units :]
-        steps.do(steps.xp.multiply, d_n, part.gates[..., :units], out=d_n)
+    def to_hidden(self, steps, part, space, d_weights):
+        steps.do(steps.xp.multiply, space.d_gates[2], part.gates[0], out=space.d_gates[2])
+        steps.do(steps.xp.sum, space.d_gates, axis=(1, 2), out=d_weights.h2h_bias)
 
 
 @operator("RNN")
@@ -363,10 +353,11 @@ class RNN(Op):
 
     def _parameter_shapes(self, inputs: int) -> list[Shape]:
         """Of weights and then biases, in their order."""
-        rows, wide = self.cell.gates * self.state_size, self.directions * self.state_size
-        of_states = (rows, self.state_size)
-        weights = [shape for layer, _ in self._parts() for shape in ((rows, wide if layer else inputs), of_states)]
-        return weights + [(rows,)] * len(weights)
+        rows, wide = (self.cell.gates, self.state_size), self.directions * self.state_size
+        weights = [
+            (*rows, columns) for layer, _ in self._parts() for columns in (wide if layer else inputs, self.state_size)
+        ]
+        return weights + [rows] * len(weights)
 
     def _reserve_shapes(self, steps: int, n: int) -> dict[Any, Shape]:
         """What backward wants to know, by name and layer: `h`, `fed` and `mask` of a layer, `gates` and `kept` of a
@@ -382,7 +373,7 @@ class RNN(Op):
             if not last and self.p:
                 shapes["mask", layer] = wide
         for part in self._parts():
-            shapes["gates", part] = (steps, n, self.cell.gates * self.state_size)
+            shapes["gates", part] = (self.cell.gates, steps, n, self.state_size)
             if self.cell.keeps:
                 shapes["kept", part] = (steps, n, self.state_size)
         return shapes
@@ -394,7 +385,7 @@ class RNN(Op):
     # ---- running ----
 
     def scratch(self, shapes, dtype):
-        return {"turned": ((self.state_size, self.cell.gates * self.state_size), dtype)}
+        return {"turned": ((self.cell.gates, self.state_size, self.state_size), dtype)}
 
     def forward(self, xp, *inputs, out, reserve, state_out=None, cell_out=None, is_train=False, rng, turned):
         steps = Steps(xp)
@@ -427,11 +418,15 @@ class RNN(Op):
                 steps.do(steps.xp.multiply, store["h", layer], store["factor", layer], out=store["fed", layer])
 
     def _part_forward(self, steps: Steps, part: Part) -> None:
-        rows = part.gates.reshape(-1, part.gates.shape[-1])
-        steps.product(_rows(steps.xp, part.x), part.weights.i2h.T, rows)
-        steps.do(steps.xp.add, part.gates, part.weights.i2h_bias, out=part.gates)
-        self.cell.biases(steps, part)
-        steps.do(steps.xp.copyto, part.turned, part.weights.h2h.T)
+        xp, w = steps.xp, part.weights
+        steps.do(xp.copyto, part.turned, w.h2h.transpose(0, 2, 1))
+        biases = xp.empty_like(w.i2h_bias)
+        steps.do(xp.copyto, biases, w.i2h_bias)
+        simple = slice(self.cell.plain_biases)
+        steps.do(xp.add, biases[simple], w.h2h_bias[simple], out=biases[simple])
+        for gate, weight, bias in zip(part.gates, w.i2h, biases, strict=True):
+            steps.product(_rows(part.x), weight.T, _rows(gate))
+            steps.do(xp.add, gate, bias, out=gate)
         for moment in part.moments():
             before = part.before(moment, part.h, part.h0)
             self.cell.forward(steps, part, moment, before)
@@ -487,8 +482,9 @@ class RNN(Op):
 
     def _moment_backward(self, steps: Steps, part: Part, moment: int, before, space: Space) -> None:
         self.cell.backward(steps, part, moment, before, space)
-        hidden = self.cell.hidden_gradient(steps, part, moment, space)
-        steps.product(hidden, part.weights.h2h, space.dh, add=self.cell.carries)
+        gradients = self.cell.hidden_gradients(steps, part, moment, space)
+        for k, (gradient, weight) in enumerate(zip(gradients, part.weights.h2h, strict=True)):
+            steps.product(gradient, weight, space.dh, add=self.cell.carries or k > 0)
 
     def _ended_backward(self, steps: Steps, part: Part, moment: int, before, space: Space) -> None:
         """One step where some sequences are over: their gradients wait as they are."""
@@ -502,23 +498,22 @@ class RNN(Op):
             do(xp.copyto, running, copy, where=over)
 
     def _part_products(self, steps: Steps, part: Part, space: Space, d_input, add: bool, d_weights) -> None:
-        """The gradients of what the part reads and of its weights, each in one product over all steps."""
-        xp, w = steps.xp, part.weights
-        d_gates = space.d_gates.reshape(-1, space.d_gates.shape[-1])
-        if d_input is not None:
-            steps.product(d_gates, w.i2h, d_input.reshape(-1, d_input.shape[-1]), add=add)
+        """The gradients of what the part reads and of its weights, in products over all steps."""
+        d_gates = space.d_gates
+        for k in range(self.cell.gates if d_input is not None else 0):
+            steps.product(_rows(d_gates[k]), part.weights.i2h[k], _rows(d_input), add=add or k > 0)
         if d_weights is None:
             return
-        steps.product(d_gates.T, _rows(xp, part.x), d_weights.i2h)
-        steps.do(xp.sum, d_gates, axis=0, out=d_weights.i2h_bias)
-        self.cell.to_hidden(steps, part, space)
-        steps.do(xp.sum, d_gates, axis=0, out=d_weights.h2h_bias)
+        for k in range(self.cell.gates):
+            steps.product(_rows(d_gates[k]).T, _rows(part.x), d_weights.i2h[k])
+        steps.do(steps.xp.sum, d_gates, axis=(1, 2), out=d_weights.i2h_bias)
+        self.cell.to_hidden(steps, part, space, d_weights)
         first, *_ = part.moments()
-        steps.product(space.d_gates[first].T, part.h0, d_weights.h2h)
-        if len(part.h) > 1:
-            later, earlier = (slice(None, -1), slice(1, None)) if part.backwards else (slice(1, None), slice(None, -1))
-            rows = space.d_gates[later].reshape(-1, d_gates.shape[1])
-            steps.product(rows.T, _rows(xp, part.h[earlier]), d_weights.h2h, add=True)
+        later, earlier = (slice(None, -1), slice(1, None)) if part.backwards else (slice(1, None), slice(None, -1))
+        for k in range(self.cell.gates):
+            steps.product(d_gates[k, first].T, part.h0, d_weights.h2h[k])
+            if len(part.h) > 1:
+                steps.product(_rows(d_gates[k, later]).T, _rows(part.h[earlier]), d_weights.h2h[k], add=True)
 
     # ---- arrays ----
 
@@ -529,8 +524,7 @@ class RNN(Op):
     def _space_shapes(self, steps: int, n: int, inputs: int) -> dict[Any, Shape]:
         wide, states = (steps, n, self.directions * self.state_size), (n, self.state_size)
         shapes: dict[Any, Shape] = {
-            "d_gates": (steps, n, self.cell.gates * self.state_size),
-            "dh": states, "dc": states, "work": (max(3, self.cell.gates), *states),
+            "d_gates": (self.cell.gates, steps, n, self.state_size), "dh": states, "dc": states, "work": (3, *states),
         }  # fmt: skip
         for layer in range(1, self.num_layers):  # where both directions read what one writes, two take turns
             shapes["d_input", layer % self.directions] = wide
@@ -609,6 +603,6 @@ def _compare(xp, moments, lengths, over, alive) -> None:
     xp.logical_not(over, out=alive, casting="unsafe")
 
 
-def _rows(xp, array):
+def _rows(array):
     """(T, N, I) as a matrix (T * N, I)."""
     return array.reshape(-1, array.shape[-1])

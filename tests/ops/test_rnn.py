@@ -55,5 +55,5 @@ def test_nan_in_a_bounded_cell(drop, expected):
     ins = [np.zeros((1, 1, 1)), np.zeros(16), np.zeros((1, 1, 1)), np.full((1, 1, 1), np.nan)]
     shapes = infer_call(op, tuple(a.shape for a in ins), (np.dtype("float64"),) * 4)
     outs = [np.empty(shape) for shape, _ in shapes]
-    op.prepare(np, ins, outs, is_train=False, rng=None, turned=np.empty((1, 4)))()
+    op.prepare(np, ins, outs, is_train=False, rng=None, turned=np.empty((4, 1, 1)))()
     np.testing.assert_array_equal(outs[2].ravel(), [expected])
