@@ -106,6 +106,10 @@ class Op:
         """How many of the outputs, from the first, may be composed and are listed."""
         return len(self.outputs())
 
+    def counted_outputs(self) -> int:
+        """How many outputs MXNet's files count; its operators may hide others than ours."""
+        return len(self.outputs())
+
     def infer_shape(self, **known: Shape | None) -> dict[str, Shape | None]:
         """What is deduced, by input, aux and output name, from the shapes that the parameters name. A parameter
         without default is always complete; one with `=None` may be None or hold 0 for unknown dimensions."""

@@ -315,6 +315,9 @@ class RNN(Op):
     def outputs(self):
         return ("out", *self._states(), "reserve")
 
+    def counted_outputs(self):
+        return self.visible_outputs()
+
     def visible_outputs(self):
         return 1 + len(self._states())
 

@@ -42,7 +42,7 @@ def dumps(heads: list[Entry]) -> str:
     versions: dict[Node, int] = defaultdict(int)  # how many operators so far change a variable
     rows = [0]
     for node in order:
-        rows.append(rows[-1] + len(node.output_names()))
+        rows.append(rows[-1] + (node.op.counted_outputs() if node.op else 1))
     graph = {
         "nodes": [_node_record(node, number, versions) for node in order],
         "arg_nodes": [number[node] for node in order if node.is_variable],
