@@ -28,6 +28,7 @@ class LeakyReLU(Op):
     """
 
     kinds = "f"
+    initial = {"gamma": '["Constant", {"value": 0.25}]'}
     act_type: str = param("leaky", doc="which function", choices=tuple(_NEEDED))
     slope: float = param(0.25, doc="factor below 0, for leaky and elu")
     lower_bound: float = param(0.125, doc="least random slope, for rrelu")

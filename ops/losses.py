@@ -234,6 +234,7 @@ class IdentityAttachKLSparseReg(Op):
     kinds = "f"
     inplace = (("data", "out"),)
     inplace_backward = (("g", "d_data"),)
+    initial = {"moving_avg": '["zero", {}]'}
 
     sparseness_target: float = param(0.1, doc="the wanted mean", low=0, high=1)
     penalty: float = param(0.001, doc="factor of the added gradient")

@@ -364,6 +364,9 @@ class LRN(Op):
         if self.nsize % 2 == 0:
             self.channelled = ()
 
+    def counted_outputs(self):
+        return 2
+
     def infer_shape(self, data=None, out=None):
         shape = agreed(data, out)
         if shape is not None and len(shape) < 2:

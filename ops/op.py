@@ -63,7 +63,7 @@ class Op:
     inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
     inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward
     elementwise = False  # element i of each output depends on elements i of the inputs only, all of one shape
-    initial: dict[str, str] = {}  # aux state → the initializer (as text) that MXNet notes at its variable
+    initial: dict[str, str] = {}  # input or state → the initializer (as text) that MXNet notes at its variable
     channelled: tuple[str, ...] = ()  # inputs and outputs (N, C, …) that its special kernels take in any layout of
     # `ops/layout.py`, all in the same one; the gradients of these, too
     gains = False  # whether these kernels are so much faster in such a layout that arrays are brought into it

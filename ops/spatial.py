@@ -150,6 +150,7 @@ class UpSampling(Op):
 
     variadic = "num_args"
     kinds = "f"
+    initial = {"weight": '["bilinear", {}]'}
     scale: int = param(doc="factor of height and width", low=1)
     num_filter: int = param(0, doc="C, for bilinear; 0 = as data has", low=0)
     sample_type: str = param(doc="how to enlarge", choices=("nearest", "bilinear"))

@@ -507,14 +507,9 @@ def create(cls: type[Op], hint: str, args, kwargs, name: str | None = None, attr
     general, meant = attributes.split_for_inputs(attrs, names)
     node = Node(op, NameManager.current.get(name, hint), own, params=graph_json.kept_params(op, params))
     for n in missing:
-        given[n] = Entry(Node(None, f"{node.name}_{n}", _attributes(op, n, {**general, **meant.get(n, {})})))
+        given[n] = Entry(Node(None, f"{node.name}_{n}", {**graph_json.noted(op, n), **general, **meant.get(n, {})}))
     node.inputs = [given[n] for n in names]
     return Symbol([Entry(node, i) for i in range(op.visible_outputs())])
-
-
-def _attributes(op: Op, name: str, attrs: dict[str, str]) -> dict[str, str]:
-    """Attributes of the variable made for an input or state: `attrs`, and how a state begins."""
-    return {"__init__": op.initial[name], **attrs} if name in op.initial else attrs
 
 
 def _make(cls: type[Op], who: str, params: dict[str, Any]) -> Op:

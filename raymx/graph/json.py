@@ -211,12 +211,17 @@ def _read_node(record: dict[str, Any], nodes: list[Node]) -> Node:
         raise FormatError(f"{op.name} takes {len(names)} inputs ({', '.join(names)}), got {len(inputs)}.")
     own, handed = split_for_inputs(attrs, names)
     for input_name in names[len(inputs) :]:  # states were not in the graph before 0.9
-        inputs.append(Entry(Node(None, f"{name}_{input_name}", {**params, **own})))
+        inputs.append(Entry(Node(None, f"{name}_{input_name}", {**noted(op, input_name), **params, **own})))
     for input_name, entry in zip(names, inputs, strict=True):
         _read_input(op, input_name, entry, handed)
     for input_name, extra in handed.items():  # meant for an input that is no variable: kept where it was
         own.update({f"{input_name}_{key[2:-2]}": value for key, value in extra.items()})
     return Node(op, name, own, inputs, params=kept_params(op, params))
+
+
+def noted(op: Op, input_name: str) -> dict[str, str]:
+    """The attribute of a variable made for an input or state that says how it begins, if MXNet notes one."""
+    return {"__init__": op.initial[input_name]} if input_name in op.initial else {}
 
 
 def _read_input(op, name: str, entry: Entry, handed: dict[str, dict[str, str]]) -> None:
