@@ -242,19 +242,28 @@ class Executor:
         """Call `callback(name, array)` for every value that a pass computes, after the pass; None ends that.
 
         Values are called `<node>_<output>` and gradients `<node>_backward_<input>`; with `monitor_all`, what forward
-        reads comes as well, as `<node>_<input>`. While a monitor is set, no two values share memory. The next
-        `backward` needs a new `forward`.
+        reads comes as well, as `<node>_<input>`. While a monitor is set, no two values share memory, and backward
+        computes the gradients of all arguments. The next `backward` needs a new `forward`.
         """
         self._monitor = None
         self._traced = self._trace("set_monitor_callback", fused=callback is None)
-        kept = {}
-        if callback is not None:
-            made = self._traced.forward + self._traced.gradient_nodes
-            kept = {e: self._new(e) for node in made for e in entries_of(node)}
+        if callback is None:
+            self._compile({})
+            return
+        self._traced = self._watched()
+        made = self._traced.forward + self._traced.gradient_nodes
+        kept = {e: self._new(e) for node in made for e in entries_of(node)}
         self._compile(kept)
-        if callback is not None:
-            known = {Entry(node): array for node, array in self._by_node()}
-            self._monitor = _Monitor(callback, monitor_all, self._traced, {**known, **kept})
+        known = {Entry(node): array for node, array in self._by_node()}
+        self._monitor = _Monitor(callback, monitor_all, self._traced, {**known, **kept})
+
+    def _watched(self) -> Traced:
+        """The graph with gradients of all arguments, if there are some and no head wants more for it."""
+        if not self._traced.trains:
+            return self._traced
+        traced = traced_graph("set_monitor_callback", self._symbol.heads, self._variables(), self._arguments)
+        used = [[g is None for g in each.head_grads] for each in (traced, self._traced)]
+        return traced if used[0] == used[1] else self._traced
 
     def memory_report(self) -> MemoryReport:
         """How many bytes the executor uses, and what the memory plan saves."""
@@ -384,6 +393,10 @@ class _Monitor:
                 ("backward", traced.gradient_nodes, False),
             )
         }
+        ctx = next(iter(arrays.values())).context
+        for node in traced.gradient_nodes:
+            for label, entry in _zero_gradients(node):
+                self._shown["backward"].append((label, nd.zeros(traced.specs[entry].shape, ctx)))
 
     def show(self, phase: str) -> None:
         """Hand every value of a phase to the callback, in the order in which they were computed."""
@@ -398,6 +411,15 @@ def _labelled(node: Node, with_inputs: bool) -> list[tuple[str, Entry]]:
         shown += [(f"{node.name}_{n}", e) for n, e in zip(node.input_names(), node.inputs, strict=True)]
     labels = node.op.output_labels() if node.op else ()
     return shown + [(f"{node.name}_{label.removeprefix('d_')}", Entry(node, i)) for i, label in enumerate(labels)]
+
+
+def _zero_gradients(node: Node) -> list[tuple[str, Entry]]:
+    """The names of gradients that are zero, such as those at labels, with what they are gradients of."""
+    if node.forward is None or node.forward.op is None:
+        return []
+    made, inputs = set(node.output_names()), set(node.forward.op.inputs())
+    pairs = zip(node.forward.input_names(), node.forward.inputs, strict=True)
+    return [(f"{node.name}_{n}", e) for n, e in pairs if n in inputs and f"d_{n}" not in made]
 
 
 def bind(

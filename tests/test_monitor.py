@@ -80,3 +80,22 @@ def test_the_watched_network_computes_the_same(executor):
     monitor.install(executor)
     run(monitor, executor)
     np.testing.assert_array_equal(executor.outputs[0].asnumpy(), plain)
+
+
+def test_gradients_of_all_inputs_are_shown_while_a_network_trains():
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, name="fc")
+    net = mx.sym.LinearRegressionOutput(net, name="out")
+    reqs = {"fc_weight": "write", "fc_bias": "write"}
+    executor = net.simple_bind(mx.cpu(), grad_req=reqs, data=(2, 3), out_label=(2, 2))
+    seen = {}
+    executor.set_monitor_callback(lambda name, array: seen.update({name: array.asnumpy()}))
+    executor.arg_dict["fc_weight"][:] = 2
+    executor.arg_dict["data"][:] = 1
+    executor.forward(is_train=True)
+    executor.backward()
+    assert sorted(seen) == [
+        "fc_backward_bias", "fc_backward_data", "fc_backward_weight", "fc_output",
+        "out_backward_data", "out_backward_label", "out_output",
+    ]  # fmt: skip
+    assert (seen["fc_backward_data"] == 12).all(), "6 / 2 values per sample, times 2, for each of 2"
+    assert (seen["out_backward_label"] == 0).all()

@@ -148,7 +148,7 @@ class Module(BaseModule):
         - shared_module: a bound module whose memory, parameters included, is used as well.
         - grad_req: "write", "add" or "null", as a word, a list or a dict.
 
-        A module that is bound stays as it is, unless `force_rebind`; its parameters stay in any case.
+        A module that is bound stays as it is, unless `force_rebind`; its parameters and optimizer stay in any case.
         """
         if self.binded and not force_rebind:
             self.logger.warning("bind: the module is bound already; force_rebind=True binds it anew.")
@@ -173,6 +173,8 @@ class Module(BaseModule):
             self._params_owner = shared_module._params_owner
         elif self.params_initialized:
             self._main.set_params(self._arg_params or {}, self._aux_params or {}, allow_extra=True)
+        if self._updates is not None and shared_module is None:
+            self._updates.move_to(self._main)
         if shared_module is not None and shared_module.optimizer_initialized:
             self.borrow_optimizer(shared_module)
 

@@ -48,7 +48,8 @@ class Updates:
         self.optimizer, self._in_store = optimizer, in_store
         self._store: Any = store
         self._devices = len(group.execs)
-        self._stretches = group.stretches(_joining(store, private), _alike(optimizer))
+        self._layout = _joining(store, private), _alike(optimizer)
+        self._stretches = group.stretches(*self._layout)
         self.updater: Any = None
         if store is not None:
             for stretch in self._stretches:
@@ -70,6 +71,12 @@ class Updates:
                 for part in parts:
                     for k, (weight, grad) in enumerate(zip(part.values, part.grads, strict=True)):
                         updater(part.number * self._devices + k, grad, weight)
+
+    def move_to(self, group: DataParallelExecutorGroup) -> None:
+        """From now on update the same parameters in the arrays of another group; states stay."""
+        self._stretches = group.stretches(*self._layout)
+        for stretch in self._stretches if self._in_store else ():
+            self._store.pull(stretch.key, stretch.values, priority=-stretch.key)
 
     # ---- states ----
 
