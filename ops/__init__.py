@@ -12,6 +12,7 @@ from raymx.ops import (  # noqa: F401
     fused,
     indexing,
     layers,
+    linalg,
     losses,
     matrix,
     normalize,

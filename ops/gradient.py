@@ -20,7 +20,7 @@ class Gradient(Op):
         assert op.backward_names is not None, f"{op.name} has no gradient"
         self.forward_names = op.backward_names
         states = tuple(n for n in op.backward_needs() if n in op.aux())
-        self._inputs = op.heads() + tuple(n for n in op.backward_needs() if n not in states)
+        self._inputs = op.head_names() + tuple(n for n in op.backward_needs() if n not in states)
         self._states = states  # which backward may change
         self._outputs = tuple(f"d_{w}" for w in wants)
         self.inplace = tuple((i, o) for i, o in op.inplace_backward if i in self._inputs and o in self._outputs)
@@ -35,7 +35,7 @@ class Gradient(Op):
         """Of which of `op`'s inputs and outputs `name` is the gradient; other names stand for themselves."""
         if name in self._outputs:
             return name.removeprefix("d_")
-        heads = self.op.heads()
+        heads = self.op.head_names()
         return self.op.outputs()[heads.index(name)] if name in heads else name
 
     def subject(self):
@@ -70,7 +70,7 @@ class Gradient(Op):
         return self.op.backward
 
     def _with_tuple(self, xp, *args, **destinations):
-        n = len(self.op.heads())
+        n = len(self.op.head_names())
         self.op.backward(xp, args[:n], *args[n:], **destinations)
 
     def _without_head(self, xp, *args, **destinations):

@@ -173,7 +173,7 @@ class Op:
         names = self.backward_names
         return names is not None and (names.takes("g") or names.takes("gs"))
 
-    def heads(self) -> tuple[str, ...]:
+    def head_names(self) -> tuple[str, ...]:
         """Names of the gradients that backward reads, of the first outputs."""
         if not self.needs_head_gradient():
             return ()

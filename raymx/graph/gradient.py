@@ -89,7 +89,7 @@ class _Tape:
 
     def _incoming(self, node: Node, op: Op) -> list[Entry] | None:
         """The gradients that `op`, the operator of `node`, reads; None if they are all zero."""
-        entries = [Entry(node, i) for i in range(len(op.heads()))]
+        entries = [Entry(node, i) for i in range(len(op.head_names()))]
         if not entries:
             return []
         totals = [self.total(entry) for entry in entries]

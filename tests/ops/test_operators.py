@@ -220,6 +220,8 @@ def _close_to_differences(run: Run, xp, name: str, gradient, heads) -> None:
     """`gradient` agrees with central differences in one random direction."""
     i, step = run.names.index(name), 1e-6
     direction = np.random.default_rng(2).uniform(-1, 1, gradient.shape)
+    if run.case.symmetric:
+        direction = direction + direction.swapaxes(-1, -2)
     values = []
     for sign in (1, -1):
         ins = [a.copy() for a in run.ins]

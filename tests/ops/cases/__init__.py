@@ -12,6 +12,7 @@ from tests.ops.cases import (  # noqa: F401
     fused,
     indexing,
     layers,
+    linalg,
     losses,
     matrix,
     normalize,

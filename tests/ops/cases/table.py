@@ -13,6 +13,7 @@ draws whole numbers below n. All further keywords are the operator's parameters,
 - `gradient`: input → function of (*inputs, g) giving its gradient, for losses, which state theirs, and for ties. Other
   gradients are compared with central differences in one random direction.
 - `constant`: inputs through which no gradient passes although the output depends on them.
+- `symmetric`: the inputs are symmetric matrices, and only such directions are tried for gradients.
 - `mxnet`: why the results that MXNet 1.9.1 gives for this row are not ours (see tests/ops/stored/).
 """
 
@@ -39,6 +40,7 @@ class Case:
     train: bool = False
     gradient: dict[str, Callable] = field(default_factory=dict)
     constant: tuple[str, ...] = ()
+    symmetric: bool = False
     mxnet: str = ""
     family: str = ""  # the file that holds the row
 
@@ -77,7 +79,7 @@ def fixed(values, dtype: str) -> Fixed:
 
 
 CASES: list[Case] = []
-_OPTIONS = ("between", "dtypes", "train", "gradient", "constant", "mxnet")
+_OPTIONS = ("between", "dtypes", "train", "gradient", "constant", "symmetric", "mxnet")
 
 
 def case(op: str, *inputs, ref, **keywords) -> None:
