@@ -10,17 +10,21 @@ class Gradient(Op):
 
     inputs: `g` (or `g0`, `g1`, … for the visible outputs of an operator that takes `gs`), left out if `op` ignores head
     gradients; then `op.backward_needs()`, of which the aux states come last. outputs: `d_<name>` for each of `wants`.
+    For each of `adds`, the gradient is added to an input `sum_<name>`, which follows the others and is best the same
+    memory as `d_<name>`.
     """
 
     direction = "backward"
 
-    def __init__(self, op: Op, wants: tuple[str, ...]):
-        self.op, self.wants, self.name = op, wants, op.name  # the name under which kernels and errors know it
+    def __init__(self, op: Op, wants: tuple[str, ...], adds: tuple[str, ...] = ()):
+        self.op, self.wants, self.adds = op, wants, adds
+        self.name = op.name  # under which kernels and errors know it
         self.attrs, self.declared, self.heavy = op.attrs, op.declared, op.heavy
         assert op.backward_names is not None, f"{op.name} has no gradient"
         self.forward_names = op.backward_names
         states = tuple(n for n in op.backward_needs() if n in op.aux())
         self._inputs = op.head_names() + tuple(n for n in op.backward_needs() if n not in states)
+        self._inputs += tuple(f"sum_{n}" for n in adds)
         self._states = states  # which backward may change
         self._outputs = tuple(f"d_{w}" for w in wants)
         self.inplace = tuple((i, o) for i, o in op.inplace_backward if i in self._inputs and o in self._outputs)
@@ -63,6 +67,8 @@ class Gradient(Op):
 
     def _kernel(self):
         """What `forward` is: backward itself, where its positional arguments are our inputs."""
+        if self.adds:
+            return self._adding
         if self.forward_names.takes("gs"):
             return self._with_tuple
         if self.forward_names.takes("g") and not self.op.needs_head_gradient():
@@ -76,16 +82,24 @@ class Gradient(Op):
     def _without_head(self, xp, *args, **destinations):
         self.op.backward(xp, None, *args, **destinations)
 
+    def _adding(self, xp, *args, **destinations):
+        count = len(self.adds)
+        for name, total in zip(self.adds, args[-count:], strict=True):
+            if total is not destinations[f"d_{name}"]:
+                xp.copyto(destinations[f"d_{name}"], total)
+        self.op.backward(xp, *args[:-count], add=self.adds, **destinations)
+
     def __repr__(self):
-        return f"gradient_of({self.op!r}, {', '.join(self.wants)})"
+        added = f", adds={self.adds}" if self.adds else ""
+        return f"gradient_of({self.op!r}, {', '.join(self.wants)}{added})"
 
     def __reduce__(self):
-        return gradient_of, (self.op, self.wants)
+        return gradient_of, (self.op, self.wants, self.adds)
 
 
-def gradient_of(op: Op, wants: tuple[str, ...]) -> Gradient:
+def gradient_of(op: Op, wants: tuple[str, ...], adds: tuple[str, ...] = ()) -> Gradient:
     """The operator that computes `op`'s gradients for the inputs in `wants`. Equal ones are one object.
 
-    Every name in `wants` must have a gradient (`op.has_gradient(name)`)."""
-    known: dict[tuple[str, ...], Gradient] = op.__dict__.setdefault("_gradients", {})
-    return known.get(wants) or known.setdefault(wants, Gradient(op, wants))
+    Every name in `wants` must have a gradient (`op.has_gradient(name)`); those of `adds` must be in `op.addable`."""
+    known: dict[tuple, Gradient] = op.__dict__.setdefault("_gradients", {})
+    return known.get((wants, adds)) or known.setdefault((wants, adds), Gradient(op, wants, adds))

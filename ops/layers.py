@@ -20,6 +20,7 @@ class FullyConnected(Op):
     """
 
     heavy = True
+    addable = ("weight", "bias")
     num_hidden: int = param(doc="H, rows of the weight", low=1)
     no_bias: bool = param(False, doc="leave out the bias input")
     flatten: bool = param(True, doc="join all of data's axes but the first")
@@ -54,14 +55,21 @@ class FullyConnected(Op):
         if bias is not None:
             xp.add(out, bias, out=out)
 
-    def backward(self, xp, g, data, weight, *, d_data=None, d_weight=None, d_bias=None):
+    def scratch_backward(self, shapes, dtype):
+        return {"term": (shapes["d_weight"], dtype)} if "sum_weight" in shapes else {}
+
+    def backward(self, xp, g, data, weight, *, d_data=None, d_weight=None, d_bias=None, add=(), term=None):
         shape = self.rows(data.shape)
         g = g.reshape(shape[0], self.num_hidden)
         if d_data is not None:
             xp.matmul(g, weight, out=reshaped(d_data, shape))
         if d_weight is not None:
-            xp.matmul(g.T, data.reshape(shape), out=d_weight)
-        if d_bias is not None:
+            xp.matmul(g.T, data.reshape(shape), out=term if "weight" in add else d_weight)
+            if "weight" in add:
+                xp.add(d_weight, term, out=d_weight)
+        if d_bias is not None and "bias" in add:
+            xp.add(d_bias, xp.sum(g, axis=0), out=d_bias)
+        elif d_bias is not None:
             xp.sum(g, axis=0, out=d_bias)
 
 

@@ -62,6 +62,8 @@ class Op:
     heavy = False  # worth starting at once, and only on the device's own thread
     inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
     inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward
+    addable: tuple[str, ...] = ()  # inputs whose gradient backward adds to what `d_<input>` holds, if its keyword `add`
+    # names them
     elementwise = False  # element i of each output depends on elements i of the inputs only, all of one shape
     initial: dict[str, str] = {}  # input or state → the initializer (as text) that MXNet notes at its variable
     channelled: tuple[str, ...] = ()  # inputs and outputs (N, C, …) that its special kernels take in any layout of

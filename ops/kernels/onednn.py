@@ -162,10 +162,26 @@ def fully_connected_backward(op, xp, ins, outs, extras) -> Run | None:
     if "d_data" in outs:
         plans.append(product(g, ins["weight"], outs["d_data"].reshape(shape)))
     if "d_weight" in outs:
-        plans.append(product(g.T, ins["data"].reshape(shape), outs["d_weight"]))
+        plans.append(_begun("weight", ins, outs))
+        beta = 1.0 if "sum_weight" in ins else 0.0
+        plans.append(product(g.T, ins["data"].reshape(shape), outs["d_weight"], beta))
     if "d_bias" in outs:
-        plans.append([functools.partial(np.add.reduce, g, axis=0, out=outs["d_bias"])])
+        plans.append(_begun("bias", ins, outs))
+        plans.append([functools.partial(_sum_of_rows, g, outs["d_bias"], "sum_bias" in ins)])
     return _chain(*plans)
+
+
+def _begun(name: str, ins, outs) -> list[Run]:
+    """What brings the sum to which a gradient is to be added into its place."""
+    total, target = ins.get(f"sum_{name}"), outs[f"d_{name}"]
+    return [] if total is None or total is target else [functools.partial(np.copyto, target, total)]
+
+
+def _sum_of_rows(g, out, add: bool) -> None:
+    if add:
+        np.add(out, np.add.reduce(g, axis=0), out=out)
+    else:
+        np.add.reduce(g, axis=0, out=out)
 
 
 @register("dot", "forward", "onednn")

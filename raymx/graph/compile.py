@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raymx.errors import ShapeError
+from raymx.graph.accumulate import accumulate
 from raymx.graph.gradient import differentiate, head_gradients
 from raymx.graph.infer import infer_shapes, infer_types
 from raymx.graph.node import Entry, Node, topological
@@ -53,7 +54,7 @@ def trace(
     specs = _specs(topological(list(heads)), variables)
     if simplify is not None:
         heads, specs = simplify(heads, specs)
-    return recompute(_differentiated(heads, specs, wrt), mode)
+    return recompute(accumulate(_differentiated(heads, specs, wrt)), mode)
 
 
 def _differentiated(heads: Sequence[Entry], specs: dict[Entry, Spec], wrt: Sequence[Node]) -> Traced:
@@ -192,12 +193,14 @@ class _Lowering:
         if op.view:
             for out in outs:
                 self._join(ins[0], out)
+        for name in op.adds if isinstance(op, Gradient) else ():
+            self._join(ins[op.inputs().index(f"sum_{name}")], outs[op.outputs().index(f"d_{name}")])
         return Step(op, ins, outs, node.name, self._scratch(node, op))
 
     def _own(self, op: Op) -> Op:
         """`op`, or its instance for this program; of a gradient the one of the instance that forward has."""
         if isinstance(op, Gradient):
-            return gradient_of(self._own(op.op), op.wants) if op.op.stateful else op
+            return gradient_of(self._own(op.op), op.wants, op.adds) if op.op.stateful else op
         if not op.stateful:
             return op
         if op not in self.fresh:

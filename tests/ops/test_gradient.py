@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from raymx import config
 from raymx.ops.gradient import gradient_of
 from raymx.ops.op import make
 
@@ -70,3 +71,20 @@ def test_prepared_gradient_writes_only_what_is_wanted():
 def test_operators_without_gradient_have_no_gradient_operator():
     with pytest.raises(AssertionError, match="^sign has no gradient$"):
         gradient_of(make("sign"), ("data",))
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_gradient_may_add_to_what_is_there(onednn, apart):
+    op, rng = make("FullyConnected", num_hidden=32), np.random.default_rng(0)
+    g, data, weight = (rng.random(shape, "float32") for shape in ((16, 32), (16, 48), (32, 48)))
+    sums = [rng.random((32, 48), "float32"), rng.random(32, "float32")]
+    before = [total.copy() for total in sums]
+    outs = [np.empty_like(total) if apart else total for total in sums]
+    adding = gradient_of(op, ("weight", "bias"), ("weight", "bias"))
+    assert adding.inputs() == ("g", "data", "weight", "sum_weight", "sum_bias")
+    with config.using(onednn=onednn):
+        adding.prepare(np, [g, data, weight, *sums], outs, term=np.empty_like(weight))()
+    np.testing.assert_allclose(outs[0], before[0] + g.T @ data, rtol=1e-5)
+    np.testing.assert_allclose(outs[1], before[1] + g.sum(axis=0), rtol=1e-5)
+    assert pickle.loads(pickle.dumps(adding)) is adding
