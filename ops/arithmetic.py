@@ -36,6 +36,7 @@ class Broadcasting(Op):
     inplace = ()
     inplace_backward = ()
     elementwise = False
+    passes = ()
 
     def infer_shape(self, lhs, rhs):
         return {"out": broadcast(lhs, rhs)}
@@ -64,6 +65,7 @@ class Plus(Binary):
     """out = lhs + rhs."""
 
     inplace_backward = (("g", "d_lhs"),)
+    passes: tuple[str, ...] = ("lhs", "rhs")
 
     def forward(self, xp, lhs, rhs, *, out):
         xp.add(lhs, rhs, out=out)
@@ -81,6 +83,7 @@ class Minus(Binary):
 
     kinds = "fiu"
     inplace_backward = (("g", "d_lhs"),)
+    passes: tuple[str, ...] = ("lhs",)
 
     def forward(self, xp, lhs, rhs, *, out):
         xp.subtract(lhs, rhs, out=out)
@@ -448,6 +451,7 @@ class WithScalar(Op):
 class PlusScalar(WithScalar):
     """out = data + scalar."""
 
+    passes = ("data",)
     inplace_backward = (("g", "d_data"),)
 
     def forward(self, xp, data, *, out):
@@ -461,6 +465,7 @@ class PlusScalar(WithScalar):
 class MinusScalar(WithScalar):
     """out = data - scalar."""
 
+    passes = ("data",)
     kinds = "fiu"
     inplace_backward = (("g", "d_data"),)
 
@@ -749,6 +754,9 @@ class ElementWiseSum(Op):
     inplace_backward = (("g", "d_arg0"),)
 
     num_args: int = param(2, doc="number of inputs", low=1)
+
+    def setup(self):
+        self.passes = self.inputs()
 
     def inputs(self):
         return tuple(f"arg{i}" for i in range(self.num_args))

@@ -95,6 +95,7 @@ class BatchNormRelu(BatchNorm):
 class AddRelu(Op):
     """out (any) = max(lhs + rhs, 0)."""
 
+    alike = True
     elementwise = True
     inplace = (("lhs", "out"), ("rhs", "out"))
     inplace_backward = (("g", "d_lhs"),)

@@ -64,6 +64,8 @@ class Op:
     inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward
     addable: tuple[str, ...] = ()  # inputs whose gradient backward adds to what `d_<input>` holds, if its keyword `add`
     # names them
+    passes: tuple[str, ...] = ()  # inputs whose gradient is that of the only output, as it is
+    alike = False  # whether the gradients of all inputs are equal
     elementwise = False  # element i of each output depends on elements i of the inputs only, all of one shape
     initial: dict[str, str] = {}  # input or state → the initializer (as text) that MXNet notes at its variable
     channelled: tuple[str, ...] = ()  # inputs and outputs (N, C, …) that its special kernels take in any layout of

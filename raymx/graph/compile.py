@@ -54,13 +54,13 @@ def trace(
     specs = _specs(topological(list(heads)), variables)
     if simplify is not None:
         heads, specs = simplify(heads, specs)
-    return recompute(accumulate(_differentiated(heads, specs, wrt)), mode)
+    return recompute(accumulate(_differentiated(heads, specs, wrt, simplify is not None)), mode)
 
 
-def _differentiated(heads: Sequence[Entry], specs: dict[Entry, Spec], wrt: Sequence[Node]) -> Traced:
+def _differentiated(heads: Sequence[Entry], specs: dict[Entry, Spec], wrt: Sequence[Node], short: bool) -> Traced:
     heads = list(heads)
     incoming = head_gradients(heads)
-    gradients = differentiate(heads, wrt, incoming)
+    gradients = differentiate(heads, wrt, incoming, short)
     order = topological(heads)
     for node in order:
         _infer(node, specs)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from raymx.graph.node import Entry, Node, topological
-from raymx.ops.gradient import gradient_of
+from raymx.ops.gradient import Gradient, gradient_of
 from raymx.ops.op import Op, make
 
 
@@ -25,15 +25,18 @@ def gradient(
     """The gradient of `heads` with respect to each variable of `wrt`; None where it is zero.
 
     `head_grads` holds the gradient that comes in at each head, None for none. Those at losses are not used. The nodes
-    made here are called `<node>_backward` and have `forward`; several uses are added by an ElementWiseSum.
+    made here are called `<node>_backward` and have `forward`; several uses are added, the last one first.
     """
     return differentiate(heads, wrt, head_grads).of
 
 
-def differentiate(heads: Sequence[Entry], wrt: Sequence[Node], head_grads: Sequence[Entry | None]) -> GradientGraph:
-    """As `gradient`, with the order in which to run the nodes."""
+def differentiate(
+    heads: Sequence[Entry], wrt: Sequence[Node], head_grads: Sequence[Entry | None], short: bool = False
+) -> GradientGraph:
+    """As `gradient`, with the order in which to run the nodes. If it is to be `short`, gradients that are equal to each
+    other are one, and no node hands on what it gets."""
     order = topological(list(heads))
-    tape = _Tape(_useful(order, wrt))
+    tape = _Tape(_useful(order, wrt), short)
     for head, incoming in zip(heads, head_grads, strict=True):
         if incoming is not None:
             tape.add(head, incoming)
@@ -54,23 +57,35 @@ def head_gradients(heads: Iterable[Entry]) -> list[Entry]:
 class _Tape:
     """The gradient graph while it grows."""
 
-    def __init__(self, useful: set[Node]):
+    def __init__(self, useful: set[Node], short: bool):
         self.nodes: list[Node] = []
         self._useful = useful
-        self._parts: dict[Entry, list[Entry]] = {}  # what each use of an entry adds to its gradient, last use first
+        self._short = short  # whether a gradient that is another one needs no node
+        self._parts: dict[Entry, list[Entry]] = {}  # what the uses of an entry add to its gradient, last use first
 
     def add(self, entry: Entry, part: Entry) -> None:
-        """One more contribution to the gradient of `entry`, forgotten if nobody will ask for it."""
-        if entry.node in self._useful:
-            self._parts.setdefault(entry, []).append(part)
+        """One more contribution to the gradient of `entry`, forgotten if nobody will ask for it.
+
+        It is added to the one before at once, so that no more than two of many have to be kept; unless their kernels
+        can add to what is there, which is seen to later.
+        """
+        if entry.node not in self._useful:
+            return
+        parts = self._parts.setdefault(entry, [])
+        if parts and not _addable(parts[-1]) and not _addable(part):
+            parts[-1] = self._sum(entry, [parts[-1], part])
+        else:
+            parts.append(part)
 
     def total(self, entry: Entry) -> Entry | None:
         """The gradient of `entry`, once all its users were differentiated; None if it is zero."""
         parts = self._parts.get(entry, [])
         if len(parts) > 1:
-            sum_op = make("ElementWiseSum", num_args=len(parts))
-            parts[:] = [self._node(sum_op, f"{_label(entry)}_grad_sum", entry, parts)]
+            parts[:] = [self._sum(entry, parts)]
         return parts[0] if parts else None
+
+    def _sum(self, entry: Entry, parts: list[Entry]) -> Entry:
+        return self._node(make("ElementWiseSum", num_args=len(parts)), f"{_label(entry)}_grad_sum", entry, parts)
 
     def differentiate(self, node: Node) -> None:
         """Hand the gradient of the outputs of `node` on to its inputs, as far as they want it."""
@@ -78,14 +93,26 @@ class _Tape:
         incoming = self._incoming(node, op) if op and wants else None
         if op is None or incoming is None:
             return
-        values = _values(node)
-        names = node.input_names()
+        found: dict[int, Entry] = {}
+        computed = list(wants)
+        if self._short:
+            found = {i: incoming[0] for i in wants if node.input_names()[i] in op.passes}
+            computed = [i for i in wants if i not in found][: 1 if op.alike else None]
+        if computed:
+            backward = self._backward(node, op, incoming, computed)
+            made = [Entry(backward, output) for output in range(len(computed))]
+            found = dict.fromkeys(wants, made[0]) | dict(zip(computed, made, strict=True)) | found
+        for i in wants:
+            self.add(node.inputs[i], found[i])
+
+    def _backward(self, node: Node, op: Op, incoming: list[Entry], wants: Sequence[int]) -> Node:
+        """A node for the gradients of the inputs at `wants`."""
+        values, names = _values(node), node.input_names()
         backward = Node(gradient_of(op, tuple(names[i] for i in wants)), f"{node.name}_backward", node.attrs)
         backward.inputs = [*incoming, *(values[name] for name in op.backward_needs())]
         backward.forward = node
         self.nodes.append(backward)
-        for output, i in enumerate(wants):
-            self.add(node.inputs[i], Entry(backward, output))
+        return backward
 
     def _incoming(self, node: Node, op: Op) -> list[Entry] | None:
         """The gradients that `op`, the operator of `node`, reads; None if they are all zero."""
@@ -127,6 +154,12 @@ def _values(node: Node) -> dict[str, Entry]:
     """Every input, aux state and output of a node by its name in the operator."""
     outputs = {name: Entry(node, i) for i, name in enumerate(node.output_names())}
     return {**dict(zip(node.input_names(), node.inputs, strict=True)), **outputs}
+
+
+def _addable(part: Entry) -> bool:
+    """Whether the kernel that makes `part` could add it to what is there."""
+    op = part.node.op
+    return isinstance(op, Gradient) and op.wants[part.index] in op.op.addable
 
 
 def _label(entry: Entry) -> str:

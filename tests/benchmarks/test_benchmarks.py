@@ -12,10 +12,14 @@ from raymx import config
 TINY = {
     "eager": {"ops": 6},
     "mlp": {"batch": 4, "steps": 3},
+    "lenet": {"batch": 2, "steps": 2},
+    "resnet": {"batch": 2, "steps": 1},
+    "lstm": {"layers": 1, "hidden": 4, "steps": 2, "batch": 2, "updates": 2},
     "sync": {"small_reads": 2, "large_reads": 1},
     "imports": {},
     "overlap": {"size": 8, "dots": 2},
     "memory": {"ops": 20, "warm_ops": 5},
+    "planned": {"batch": 2},
 }
 
 
@@ -47,7 +51,7 @@ def test_in_process(script, name):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("name", [name for name in TINY if name != "imports"])
+@pytest.mark.parametrize("name", [name for name in TINY if name not in ("imports", "planned")])
 def test_through_actors(script, name):
     check(script, name, "raymx-actor")
 

@@ -126,18 +126,21 @@ def test_sums_are_taken_in_one_order_last_use_first():
     uses = [apply("_mul_scalar", x, scalar=i + 1, name=f"use{i}") for i in range(4)]
     head = apply("ElementWiseSum", *uses, num_args=4)
     found = gradient([head], [x.node], head_gradients([head]))[x.node]
-    assert found.node.op.name == "ElementWiseSum"
-    assert [e.node.name for e in found.node.inputs] == [f"use{i}_backward" for i in (3, 2, 1, 0)]
+    added = []
+    while found.node.op.name == "ElementWiseSum":
+        found, part = found.node.inputs
+        added.insert(0, part.node.name)
+    assert [found.node.name, *added] == [f"use{i}_backward" for i in (3, 2, 1, 0)]
 
 
 def test_the_order_of_running_follows_the_inputs_and_frees_early():
-    """Each variable's sum stands right after the last part of it, before the next layer is differentiated."""
+    """Parts are added as soon as they are there, before the next layer is differentiated."""
     x, w = variable("x"), variable("w")
     first = apply("_mul", x, w, name="first")
     head = apply("_mul", apply("_mul", first, w, name="second"), w, name="third")
     graph = differentiate([head], [x.node, w.node], head_gradients([head]))
     names = [n.name for n in graph.nodes]
-    assert names == ["third_backward", "second_backward", "first_backward", "w_grad_sum"]
+    assert names == ["third_backward", "second_backward", "w_grad_sum", "first_backward", "w_grad_sum"]
     position = {n: i for i, n in enumerate(graph.nodes)}
     for node in graph.nodes:
         assert all(position.get(e.node, -1) < position[node] for e in node.inputs)
@@ -172,3 +175,42 @@ def test_a_deep_graph_needs_no_deep_stack():
     for _ in range(3000):
         head = apply("_plus_scalar", head, scalar=1)
     assert len(differentiate([head], [x.node], head_gradients([head])).nodes) == 3000
+
+
+def ran(head, wrt, short):
+    found = differentiate([head], wrt, head_gradients([head]), short)
+    return [node.name for node in found.nodes], {v.name: e.node.name for v, e in found.of.items()}
+
+
+def test_a_short_graph_hands_gradients_on_without_a_node():
+    x, y = variable("x"), variable("y")
+    head = apply("_plus", apply("exp", x, name="exp"), y, name="sum")
+    assert ran(head, [x.node, y.node], short=False) == (
+        ["sum_backward", "exp_backward"], {"x": "exp_backward", "y": "sum_backward"}
+    )  # fmt: skip
+    assert ran(head, [x.node, y.node], short=True) == (
+        ["exp_backward"], {"x": "exp_backward", "y": "sum_output_grad"}
+    )  # fmt: skip
+
+
+def test_a_short_graph_computes_equal_gradients_once():
+    x, y = variable("x"), variable("y")
+    head = apply("_add_relu", x, y, name="sum")
+    names, of = ran(head, [x.node, y.node], short=True)
+    assert (names, of) == (["sum_backward"], {"x": "sum_backward", "y": "sum_backward"})
+    (node,) = differentiate([head], [x.node, y.node], head_gradients([head]), short=True).nodes
+    assert node.op.outputs() == ("d_lhs",)
+
+
+def test_only_one_side_of_a_difference_is_handed_on():
+    x, y = variable("x"), variable("y")
+    head = apply("_minus", x, y, name="less")
+    assert ran(head, [x.node, y.node], short=True)[1] == {"x": "less_output_grad", "y": "less_backward"}
+    (node,) = differentiate([head], [x.node, y.node], head_gradients([head]), short=True).nodes
+    assert node.op.outputs() == ("d_rhs",)
+
+
+@pytest.mark.parametrize("op", ["broadcast_plus", "broadcast_minus"])
+def test_a_stretched_gradient_is_not_handed_on(op):
+    x, y = variable("x"), variable("y")
+    assert ran(apply(op, x, y, name="sum"), [x.node, y.node], short=True)[0] == ["sum_backward"]
