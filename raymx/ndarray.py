@@ -876,10 +876,12 @@ def _host_index(key):
 
 
 def __getattr__(name: str):
-    from raymx import opfunctions
+    from raymx import families, opfunctions
 
     if name == "_internal":  # MXNet's name for operators that begin with an underscore
         return sys.modules[__name__]
+    if name in families.PREFIXES:
+        return families.Family(sys.modules[__name__], name)
     function = opfunctions.ndarray_function(name)
     if not hasattr(builtins, name):  # `min` and its like mean Python's in this file
         globals()[name] = function

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from raymx import opdoc
+from raymx import families, opdoc
 from raymx.attribute import AttrScope, check_attributes
 from raymx.errors import DTypeError, GraphError, ParameterError, ShapeError, did_you_mean
 from raymx.graph import attributes
@@ -590,7 +590,7 @@ def _function(name: str) -> Callable[..., Symbol]:
         def function(*args, name: str | None = None, attr=None, **kwargs) -> Symbol:
             return create(cls, hint, args, kwargs, name, attr)
 
-        hint = name.lower()
+        hint = name.lower().removeprefix("_contrib_")
         function.__name__ = function.__qualname__ = name
         function.__doc__ = opdoc.document(cls, "symbol")
         function.__signature__ = opdoc.signature(cls, "symbol")  # type: ignore[attr-defined]
@@ -603,6 +603,8 @@ def __getattr__(name: str):
         return _function(name)
     if name == "_internal":  # MXNet's name for operators that begin with an underscore
         return sys.modules[__name__]
+    if name in families.PREFIXES:
+        return families.Family(sys.modules[__name__], name)
     raise AttributeError(f"raymx.symbol has no operator or function {name!r}{did_you_mean(name, __dir__())}.")
 
 
