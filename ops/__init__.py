@@ -3,7 +3,6 @@
 from raymx.ops import (  # noqa: F401
     activation,
     arithmetic,
-    contrib,
     convert,
     convolution,
     correlation,

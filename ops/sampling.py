@@ -316,10 +316,10 @@ class BilinearResize2D(Resample):
 
     def mixing(self, n_in: int, n_out: int):
         i = np.arange(n_out)
-        if n_out == 1:
-            at = np.zeros(1)
-        elif self.align_corners:
-            at = i * ((n_in - 1) / (n_out - 1))
+        if self.align_corners:
+            at = i * ((n_in - 1) / max(n_out - 1, 1))
+        elif n_out == 1:
+            at = i * 0.0
         else:
             at = np.maximum((i + 0.5) * (n_in / n_out) - 0.5, 0)
         near = at.astype(int)

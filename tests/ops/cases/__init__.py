@@ -3,7 +3,6 @@
 from tests.ops.cases import (  # noqa: F401
     activation,
     arithmetic,
-    contrib,
     convert,
     convolution,
     correlation,
