@@ -24,7 +24,7 @@ from raymx.ops.custom import ALIVE
 # The codes of tasks that are not operators, with what follows them in the tuple.
 NEW = 0  # id, shape, dtype: an uninitialised array
 PUT = 1  # id, host array: a new array that takes over this memory or copies it
-VIEW = 2  # id, storage id, shape, strides, offset: a window, in bytes, on the memory of an array that is no view
+VIEW = 2  # id, storage id, shape, strides, offset[, dtype]: a window, in bytes, on an array that is no view
 WRITE = 3  # id, host array: copy a host array, broadcast, into the array
 EXPORT = 4  # id, slot: copy the value out of the device, into a slot of the message's answer
 IMPORT = 5  # id: write the value that has arrived
@@ -218,13 +218,14 @@ class DeviceRunner:
             self._new(array, value.shape, value.dtype)
             self._fill(self.arrays[array], value)
 
-    def _view(self, array, base, shape, strides, offset):
+    def _view(self, array, base, shape, strides, offset, dtype=None):
         self.storage[array] = base
         memory = self._memory(base)
+        dtype = memory.dtype if dtype is None else dtype
         if self.xp is np:
-            self.arrays[array] = np.ndarray(shape, memory.dtype, memory, offset, strides)
+            self.arrays[array] = np.ndarray(shape, dtype, memory, offset, strides)
         else:
-            self.arrays[array] = self.xp.ndarray(shape, memory.dtype, memory.data + offset, strides)
+            self.arrays[array] = self.xp.ndarray(shape, dtype, memory.data + offset, strides)
 
     def _write(self, array, value):
         if self.failed:

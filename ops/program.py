@@ -39,6 +39,7 @@ class Program:
     arena_nbytes: int = 0
     phases: dict[str, list[Step]] = field(default_factory=dict)
     arena: int | None = None  # the array of bytes, at least `arena_nbytes`, to use; None = memory of the program's own
+    resumes: bool = False  # whether each phase but the first goes on from those before: if one failed, so do these
 
     def reads(self, phase: str) -> tuple[int, ...]:
         """Ids of the arrays whose contents `phase` uses before it overwrites them."""
@@ -58,6 +59,9 @@ class Program:
             fresh = [*(s for s in step.outs if s >= 0), *(s for _, s in step.scratch)]
             written.update(fresh)
             self._note(writes, (s for s in fresh if not self.is_view(step, s)))
+        if self.resumes and self.arena is not None:
+            first = phase == next(iter(self.phases))
+            (writes if first else reads)[self.arena] = None
         return reads, writes
 
     def is_view(self, step: Step, out: int) -> bool:

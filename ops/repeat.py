@@ -18,7 +18,7 @@ class Repeat(NamedTuple):
 
 def repeat_of(op: Op) -> Repeat | None:
     """How the outputs of `op` can be made again with the same bits; None if they cannot, as of one that draws random
-    numbers and says nothing better."""
+    numbers or has a state of its own and says nothing better."""
     own = op.remake()
     if own is not None:
         return Repeat(*own)

@@ -12,11 +12,11 @@ import numpy as np
 from raymx import config
 from raymx import ndarray as nd
 from raymx.context import Context
-from raymx.errors import BindError, DTypeError, GraphError, ShapeError, did_you_mean
-from raymx.graph import attributes
+from raymx.errors import BindError, DTypeError, ShapeError, did_you_mean
 from raymx.graph.compile import Spec, trace
 from raymx.graph.infer import infer_shapes, infer_types
 from raymx.graph.node import Entry, Node, argument_nodes, aux_nodes, topological
+from raymx.graph.placement import device_of_group
 from raymx.graph.plan import aligned
 from raymx.ndarray import NDArray
 from raymx.ops.infer import complete
@@ -43,53 +43,55 @@ class Bound(NamedTuple):
     grads: list[NDArray | None]
     reqs: list[str]  # "null" wherever there is no gradient array
     aux: list[NDArray]
+    groups: Mapping[str, Context] = {}  # where each `ctx_group` is placed
 
 
 def take_arrays(symbol, ctx, args, args_grad, grad_req, aux_states, group2ctx) -> Bound:
     """The arrays that a user hands to `bind`, once they are sure to fit. Raises BindError."""
-    order = order_of("bind", symbol, ctx, group2ctx)
+    order, groups = topological(symbol.heads), placed_groups("bind", ctx, group2ctx)
     arguments, states = argument_nodes(order), aux_nodes(order)
-    values = given_arrays("bind: args", args, arguments, ctx)
-    grads = given_gradients("bind: args_grad", args_grad, arguments, values, ctx)
+    devices = list(dict.fromkeys([ctx, *groups.values()]))
+    values = given_arrays("bind: args", args, arguments, devices)
+    grads = given_gradients("bind: args_grad", args_grad, arguments, values)
     reqs = grad_reqs("bind", grad_req, arguments)
     reqs = ["null" if grad is None else req for req, grad in zip(reqs, grads, strict=True)]
-    aux = given_arrays("bind: aux_states", aux_states, states, ctx)
-    return Bound(values, grads, reqs, aux)
+    aux = given_arrays("bind: aux_states", aux_states, states, devices)
+    return Bound(values, grads, reqs, aux, groups)
 
 
 def make_arrays(symbol, ctx, grad_req, type_dict, group2ctx, shapes) -> tuple[Bound, list[Arena]]:
-    """New arrays of zeros for `simple_bind`: what is learnt in one array per dtype. Raises BindError."""
-    order = order_of("simple_bind", symbol, ctx, group2ctx)
+    """New arrays of zeros for `simple_bind`, each where its variable's group is placed: what is learnt in one array per
+    device and dtype. Raises BindError."""
+    order, groups = topological(symbol.heads), placed_groups("simple_bind", ctx, group2ctx)
     arguments, states = argument_nodes(order), aux_nodes(order)
     given_types = values_by_node("simple_bind: type_dict", order, type_dict or {})
     types = {node: dtype_of(node.name, t) for node, t in given_types.items()}
     specs = infer_variables("simple_bind", order, shapes_by_node("simple_bind", order, shapes), types)
     reqs = grad_reqs("simple_bind", grad_req, arguments)
+    where = {node: device_of_group(node, groups, ctx) for node in (*arguments, *states)}
     wanting = [node for node, req in zip(arguments, reqs, strict=True) if req != "null"]
     args: dict[Node, NDArray] = {}
     grads: dict[Node, NDArray] = {}
-    learnt = [node for node in wanting if node.name not in shapes]
-    arenas = [_arena(ctx, nodes, specs, args, grads) for nodes in _by_dtype(learnt, specs)]
-    for node in arguments:
-        if node not in args:
-            args[node] = nd.zeros(specs[node].shape, ctx, specs[node].dtype)
+    alike: dict[tuple[Context, np.dtype], list[Node]] = {}
     for node in wanting:
-        if node not in grads:
-            grads[node] = nd.zeros(specs[node].shape, ctx, specs[node].dtype)
+        if node.name not in shapes:
+            alike.setdefault((where[node], specs[node].dtype), []).append(node)
+    arenas = [_arena(device, nodes, specs, args, grads) for (device, _), nodes in alike.items()]
+
+    def zeros(node: Node) -> NDArray:
+        return nd.zeros(specs[node].shape, where[node], specs[node].dtype)
+
     bound = Bound(
-        [args[node] for node in arguments],
-        [grads.get(node) for node in arguments],
+        [args[node] if node in args else zeros(node) for node in arguments],
+        [
+            None if req == "null" else grads[node] if node in grads else zeros(node)
+            for node, req in zip(arguments, reqs, strict=True)
+        ],
         reqs,
-        [nd.zeros(specs[node].shape, ctx, specs[node].dtype) for node in states],
+        [zeros(node) for node in states],
+        groups,
     )
     return bound, arenas
-
-
-def _by_dtype(nodes: Sequence[Node], specs: Mapping[Node, Spec]) -> list[list[Node]]:
-    groups: dict[np.dtype, list[Node]] = {}
-    for node in nodes:
-        groups.setdefault(specs[node].dtype, []).append(node)
-    return list(groups.values())
 
 
 def _arena(ctx, nodes: Sequence[Node], specs, args: dict[Node, NDArray], grads: dict[Node, NDArray]) -> Arena:
@@ -105,20 +107,45 @@ def _arena(ctx, nodes: Sequence[Node], specs, args: dict[Node, NDArray], grads: 
     return Arena(tuple(node.name for node in nodes), *flats)
 
 
-def order_of(who: str, symbol, ctx, group2ctx) -> list[Node]:
-    """The symbol's nodes, once it is sure that all of them belong on `ctx`."""
+def placed_groups(who: str, ctx, group2ctx) -> dict[str, Context]:
+    """The context of each `ctx_group`, once `ctx` and they are sure to be contexts. Raises BindError."""
     if not isinstance(ctx, Context):
         raise BindError(f"{who}: ctx must be a Context such as mx.cpu(), got {ctx!r}.")
-    order = topological(symbol.heads)
-    for node in order if group2ctx else ():
-        group = attributes.find(node.attrs, "ctx_group")
-        where = group2ctx.get(group, ctx) if group is not None else ctx
-        if where != ctx:
-            raise GraphError(
-                f"{who}: group {group!r} ({node.name!r}) is placed on {where}, but the executor runs on {ctx}; groups "
-                "on several devices are not supported yet: give all of them one context."
+    if not isinstance(group2ctx or {}, Mapping):
+        raise BindError(f"{who}: group2ctx must be a dict of contexts by group, got {type(group2ctx).__name__}.")
+    groups = {}
+    for group, where in (group2ctx or {}).items():
+        where = where[0] if isinstance(where, (list, tuple)) and len(where) == 1 else where
+        if not isinstance(where, Context):
+            raise BindError(f"{who}: group2ctx[{group!r}] must be a Context such as mx.gpu(1), got {where!r}.")
+        groups[group] = home(where)
+    return groups
+
+
+def groups_by_device(who: str, group2ctxs, count: int) -> list[dict[str, Context]]:
+    """`group2ctx` for each of `count` executors that share a batch. `group2ctxs` is None, a list of one dict for each,
+    or one dict whose values are a context for all or a list of one for each. Raises BindError."""
+    if group2ctxs is None:
+        return [{} for _ in range(count)]
+    if not isinstance(group2ctxs, Mapping):
+        if len(group2ctxs) != count:
+            raise BindError(f"{who}: group2ctxs must hold one dict per context, {count}, got {len(group2ctxs)}.")
+        return [dict(each or {}) for each in group2ctxs]
+    spread: dict[str, list[Context]] = {}
+    for group, where in group2ctxs.items():
+        listed = [where] if isinstance(where, Context) else list(where)
+        if len(listed) not in (1, count):
+            raise BindError(
+                f"{who}: group2ctxs[{group!r}] must be a context, or a list of one for each of the {count} devices, "
+                f"got {len(listed)}."
             )
-    return order
+        spread[group] = listed * count if len(listed) == 1 else listed
+    return [{group: listed[i] for group, listed in spread.items()} for i in range(count)]
+
+
+def home(context: Context) -> Context:
+    """The context by which a device is known: `cpu_pinned` memory is the CPU's."""
+    return Context("cpu", context.device_id) if context.device_type == "cpu_pinned" else context
 
 
 def values_by_node(who: str, order: Sequence[Node], given: Mapping[str, Any]) -> dict[Node, Any]:
@@ -128,8 +155,8 @@ def values_by_node(who: str, order: Sequence[Node], given: Mapping[str, Any]) ->
     return {node: given[node.name] for node in variables if given.get(node.name) is not None}
 
 
-def given_arrays(who: str, given, nodes: Sequence[Node], ctx: Context) -> list[NDArray]:
-    """An array on `ctx` for each of `nodes`."""
+def given_arrays(who: str, given, nodes: Sequence[Node], devices: Sequence[Context]) -> list[NDArray]:
+    """An array on one of `devices` for each of `nodes`."""
     names = [node.name for node in nodes]
     found = _in_order(who, given, names)
     missing = [name for name, array in zip(names, found, strict=True) if array is None]
@@ -141,19 +168,17 @@ def given_arrays(who: str, given, nodes: Sequence[Node], ctx: Context) -> list[N
             "simple_bind, which makes them."
         )
     for name, array in zip(names, found, strict=True):
-        _check_array(f"{who}[{name!r}]", array, ctx)
+        _check_array(f"{who}[{name!r}]", array, devices)
     return found
 
 
-def given_gradients(
-    who: str, given, nodes: Sequence[Node], args: Sequence[NDArray], ctx: Context
-) -> list[NDArray | None]:
-    """The arrays for gradients, None for none."""
+def given_gradients(who: str, given, nodes: Sequence[Node], args: Sequence[NDArray]) -> list[NDArray | None]:
+    """The arrays for gradients, each on the device of its argument; None for none."""
     names = [node.name for node in nodes]
     found = _in_order(who, given, names)
     for name, grad, arg in zip(names, found, args, strict=True):
         if grad is not None:
-            _check_array(f"{who}[{name!r}]", grad, ctx)
+            _check_array(f"{who}[{name!r}]", grad, [home(arg.context)])
             if (grad.shape, grad.dtype) != (arg.shape, arg.dtype):
                 raise BindError(
                     f"{who}[{name!r}] must be {arg.shape} {arg.dtype} like its argument, got {grad.shape} {grad.dtype}."
@@ -262,12 +287,13 @@ def _culprit(order: list[Node], given: Mapping[Node, Any], infer: Callable) -> s
 # ---- small checks ----
 
 
-def _check_array(who: str, array, ctx: Context) -> None:
+def _check_array(who: str, array, devices: Sequence[Context]) -> None:
     if not isinstance(array, NDArray):
         raise BindError(f"{who} must be an NDArray, got {type(array).__name__}; make one with mx.nd.array.")
-    if array._lane is not ctx.lane:
+    if all(array._lane is not ctx.lane for ctx in devices):
         raise BindError(
-            f"{who} lies on {array.context}, but the executor runs on {ctx}; move it with as_in_context({ctx})."
+            f"{who} lies on {array.context}, but the executor runs on {', '.join(map(str, devices))}; move it with "
+            f"as_in_context({devices[0]})."
         )
 
 
@@ -309,10 +335,6 @@ def resized(array: NDArray, shape: Shape) -> NDArray:
     if size > array.size:
         return nd.zeros(shape, array.context, array.dtype)
     return array.reshape((-1,))[:size].reshape(shape)
-
-
-def total_nbytes(arrays: Iterable[NDArray | None]) -> int:
-    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def some(names: Iterable) -> str:

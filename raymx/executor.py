@@ -11,8 +11,8 @@ that uses them, and returns at once.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from raymx.binding import (
     by_name,
     check_head_grad,
     check_shape,
+    home,
     infer_variables,
     make_arrays,
     refuse_unknown,
@@ -33,16 +34,19 @@ from raymx.binding import (
     shapes_by_node,
     some,
     take_arrays,
-    total_nbytes,
     traced_graph,
 )
 from raymx.context import Context
+from raymx.dispatch import Loaded, Together
 from raymx.errors import BindError, GraphError, did_you_mean
-from raymx.graph.compile import AFTER_PREDICTION, Arrays, Spec, Traced, entries_of, lower
+from raymx.graph.compile import Arrays, Spec, Traced, entries_of, lower
 from raymx.graph.fuse import fuse
 from raymx.graph.layout import lay_out
+from raymx.graph.marks import origin
 from raymx.graph.node import Entry, Node, argument_nodes, aux_nodes, topological
+from raymx.graph.placement import Part, Placed, device_of_group, parts, place
 from raymx.ndarray import NDArray
+from raymx.ops.program import Program
 
 
 class MemoryReport(NamedTuple):
@@ -54,6 +58,8 @@ class MemoryReport(NamedTuple):
     gradients_nbytes: int
     states_nbytes: int
     outputs_nbytes: int  # with the arrays for head gradients
+    copies_nbytes: int = 0  # where values of other devices arrive
+    devices: Mapping[Context, MemoryReport] = {}  # the same for each device, if there are several
 
 
 class Executor:
@@ -71,22 +77,21 @@ class Executor:
     def __init__(
         self, who: str, symbol, ctx: Context, bound: Bound, shared: Executor | None = None, outputs=(), arenas=()
     ):  # fmt: skip
-        self._symbol, self._ctx, self._lane, self._reqs = symbol, ctx, ctx.lane, bound.reqs
+        self._symbol, self._ctx, self._reqs, self._groups = symbol, ctx, bound.reqs, bound.groups
         self.arg_arrays, self.grad_arrays, self.aux_arrays = bound.args, bound.grads, bound.aux
         self.arenas: tuple[Arena, ...] = tuple(arenas)
         self._argument_names, self._output_names = symbol.list_arguments(), symbol.list_outputs()
         order = topological(symbol.heads)
         self._arguments, self._states = argument_nodes(order), aux_nodes(order)
-        self._traced = self._trace(who, fused=True)
+        self._place(self._trace(who, fused=True))
         reused = list(outputs) or [None] * len(symbol.heads)
         self.outputs: list[NDArray] = [
             self._new(head) if old is None else resized(old, self._traced.specs[head].shape)
             for head, old in zip(self._traced.heads, reused, strict=True)
         ]
         self._head_grads = [None if g is None else self._new(Entry(g)) for g in self._traced.head_grads]
-        self._arena: NDArray | None = shared._arena if shared is not None and shared._lane is self._lane else None
+        self._memory: dict[Context, NDArray] = {} if shared is None else dict(shared._memory)  # the arenas
         self._monitor: _Monitor | None = None
-        self._drop_program: Callable[[], Any] | None = None
         self._compile({})
 
     def __repr__(self) -> str:
@@ -102,8 +107,9 @@ class Executor:
         """
         for name, value in arrays.items():
             self._feed(name, value)
-        self._run("forward", bool(is_train))
-        self._ready, self._trained = True, bool(is_train)
+        self._trained = bool(is_train)
+        self._run("forward", self._trained)
+        self._ready = True
         return self.outputs
 
     def backward(self, out_grads=None, is_train: bool = True) -> None:
@@ -125,14 +131,10 @@ class Executor:
                 check_head_grad(name, target, value)
                 target[:] = value
         self._run("backward", bool(is_train))
-        self._ready = self._compiled.repeatable
+        self._ready = self._repeatable
 
     def _run(self, phase: str, is_train: bool) -> None:
-        variant = phase
-        if phase == "backward" and not self._trained and phase + AFTER_PREDICTION in self._access:
-            variant += AFTER_PREDICTION
-        reads, writes = self._access[variant]
-        self._lane.run_program(self._program, variant, is_train, reads, writes)
+        self._passes.run(phase, is_train, self._trained)
         if self._monitor is not None:
             self._monitor.show(phase)
 
@@ -233,6 +235,7 @@ class Executor:
             [None if x is None else resized(x, shape) for x, shape in zip(self.grad_arrays, arguments, strict=True)],
             self._reqs,
             [resized(x, specs[node].shape) for x, node in zip(self.aux_arrays, self._states, strict=True)],
+            self._groups,
         )
         return Executor("reshape", self._symbol, self._ctx, bound, self, self.outputs)
 
@@ -246,51 +249,55 @@ class Executor:
         computes the gradients of all arguments. The next `backward` needs a new `forward`.
         """
         self._monitor = None
-        self._traced = self._trace("set_monitor_callback", fused=callback is None)
+        traced = self._trace("set_monitor_callback", fused=callback is None)
+        self._place(traced if callback is None else self._watched(traced))
         if callback is None:
             self._compile({})
             return
-        self._traced = self._watched()
-        made = self._traced.forward + self._traced.gradient_nodes
+        made = self._traced.shown(self._traced.forward + self._traced.backward)
         kept = {e: self._new(e) for node in made for e in entries_of(node)}
         self._compile(kept)
         known = {Entry(node): array for node, array in self._by_node()}
         self._monitor = _Monitor(callback, monitor_all, self._traced, {**known, **kept})
 
-    def _watched(self) -> Traced:
+    def _watched(self, traced: Traced) -> Traced:
         """The graph with gradients of all arguments, if there are some and no head wants more for it."""
-        if not self._traced.trains:
-            return self._traced
-        traced = traced_graph("set_monitor_callback", self._symbol.heads, self._variables(), self._arguments)
-        used = [[g is None for g in each.head_grads] for each in (traced, self._traced)]
-        return traced if used[0] == used[1] else self._traced
+        if not traced.trains:
+            return traced
+        every = traced_graph("set_monitor_callback", self._symbol.heads, self._variables(), self._arguments)
+        used = [[g is None for g in each.head_grads] for each in (every, traced)]
+        return every if used[0] == used[1] else traced
 
     def memory_report(self) -> MemoryReport:
         """How many bytes the executor uses, and what the memory plan saves."""
+        by_device = {each.context: self._report([each]) for each in self._loaded}
+        return self._report(self._loaded)._replace(devices=by_device if self._placed else {})
+
+    def _report(self, loaded: Sequence[Loaded]) -> MemoryReport:
+        where = {each.context for each in loaded}
+
+        def nbytes(arrays: Iterable[NDArray | None]) -> int:
+            return sum(x.nbytes for x in arrays if x is not None and (not self._placed or home(x.context) in where))
+
         return MemoryReport(
-            self._compiled.program.arena_nbytes,
-            self._compiled.unplanned_nbytes,
-            total_nbytes(self.arg_arrays),
-            total_nbytes(self.grad_arrays),
-            total_nbytes(self.aux_arrays),
-            total_nbytes([*self.outputs, *self._head_grads]),
+            sum(each.compiled.program.arena_nbytes for each in loaded),
+            sum(each.compiled.unplanned_nbytes for each in loaded),
+            nbytes(self.arg_arrays),
+            nbytes(self.grad_arrays),
+            nbytes(self.aux_arrays),
+            nbytes([*self.outputs, *self._head_grads]),
+            nbytes(self._boxes),
         )
 
     def debug_str(self) -> str:
-        """The program as text, for people: a line per step with the places that it reads and writes, and the memory."""
-        program, names = self._compiled.program, self._place_names()
+        """The programs as text, for people: a line per step with the places that it reads and writes, and the memory;
+        on several devices, for each of them, with the copies between them."""
+        names = self._place_names()
         lines = [f"{self!r}"]
-
-        def place(slot: int) -> str:
-            at = program.slots[slot]
-            where = f"arena+{at.offset}" if at.array is None else names[at.array]
-            return f"{where} {at.shape} {at.layout}".rstrip()
-
-        for phase, steps in program.phases.items():
-            lines.append(f"{phase}: {len(steps)} steps")
-            for step in steps:
-                ins, outs = (", ".join(map(place, slots)) for slots in (step.ins, step.outs))
-                lines.append(f"  {step.op.name} {step.name!r}: {ins} -> {outs}")
+        for each in self._loaded:
+            lines += [f"on {each.context}:"] if self._placed else []
+            lines += _listing(each.compiled.program, names)
+        lines += _copies(self._placed.copies, self._placed.device) if self._placed else []
         planned, unplanned = self.memory_report()[:2]
         lines.append(f"Total {planned >> 20} MB allocated ({planned} bytes, {unplanned} without sharing)")
         return "\n".join(lines) + "\n"
@@ -303,69 +310,98 @@ class Executor:
             names[output._id] = name
             names.update({} if head_grad is None else {head_grad._id: f"gradient at {name}"})
         names.update((array._id, f"{e.node.name}[{e.index}]") for e, array in self._kept.items())
+        names.update((array._id, "copy") for array in self._boxes)
         return names
 
     # ---- compiling ----
 
-    def _compile(self, kept: dict[Entry, NDArray]) -> None:
-        """Plan, ship the program, and forget the one before; `kept` are arrays for values that shall stay."""
-        self._kept = kept
-        wanted = zip(self._arguments, self._reqs, self.grad_arrays, strict=True)
-        grads = {node: (req, grad) for node, req, grad in wanted if req != "null" and grad is not None}
-        arrays = Arrays(
-            {node: array._id for node, array in self._by_node()},
-            [x._id for x in self.outputs],
-            {node: (req, grad._id) for node, (req, grad) in grads.items()},
-            [None if x is None else x._id for x in self._head_grads],
-            frozenset(grad._id for _, grad in grads.values() if grad._strides is not None),
-            {entry: array._id for entry, array in kept.items()},
-        )
-        self._compiled = lower(self._traced if kept else self._laid_out(), arrays)
-        program = self._compiled.program
-        if program.arena_nbytes:
-            self._arena = self._arena_of(program.arena_nbytes)
-            program.arena = self._arena._id
-        if self._drop_program is not None:
-            self._drop_program()
-        self._program = self._lane.new_program(program)
-        finalizer = weakref.finalize(self, self._lane.drop_program, self._program)
-        finalizer.atexit = False
-        self._drop_program = finalizer
-        self._access = {phase: self._variables_of(phase) for phase in program.phases}
-        self._ready = False  # whether backward can go back through what forward left
-
     def _trace(self, who: str, fused: bool) -> Traced:
         """The graph with its gradient; `fused` lets nodes be joined and dropped."""
         wrt = [node for node, req in zip(self._arguments, self._reqs, strict=True) if req != "null"]
-        pairs = "onednn" in self._lane.kernels and config.get("recompute") == "none"
+        pairs = "onednn" in self._ctx.lane.kernels and config.get("recompute") == "none"
         simplify = partial(fuse, pairs=pairs) if fused and config.get("fuse") else None
         return traced_graph(who, self._symbol.heads, self._variables(), wrt, simplify)
 
-    def _laid_out(self) -> Traced:
-        """The graph with layouts, where the device has kernels that know them."""
-        knows = config.get("layouts") and "onednn" in self._lane.kernels
-        return lay_out(self._traced) if knows else self._traced
+    def _place(self, traced: Traced) -> None:
+        """Take this graph; if it is on several devices, with copies between them."""
+        where = {node: home(array.context) for node, array in self._by_node()}
+        default = home(self._ctx)
+        used = {*where.values(), *(device_of_group(node, self._groups, default) for node in traced.forward)}
+        self._placed = None if used <= {default} else place(traced, where, self._groups, default)
+        self._traced = self._placed.traced if self._placed else traced
 
-    def _arena_of(self, nbytes: int) -> NDArray:
-        if self._arena is not None and self._arena.size >= nbytes:
-            return self._arena
-        return nd.empty((nbytes,), self._ctx, "uint8")
+    def _compile(self, kept: dict[Entry, NDArray]) -> None:
+        """Plan, ship the programs, and forget those before; `kept` are arrays for values that shall stay."""
+        self._kept, self._ready = kept, False  # ready: whether backward can go back through what forward left
+        self._boxes: list[NDArray] = []
+        if self._placed is None:
+            part = Part(home(self._ctx), self._traced, tuple(range(len(self.outputs))))
+            self._loaded = [self._load(part, {})]
+            self._passes: Loaded | Together = self._loaded[0]
+        else:
+            self._compile_parts(self._placed)
+        self._repeatable = all(each.compiled.repeatable for each in self._loaded)
 
-    def _variables_of(self, phase: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The engine's variables that a phase reads and writes."""
-        program = self._compiled.program
-        tags = {array._id: array._var for array in self._all_arrays()}
-        reads, writes = ({tags[i]: None for i in ids} for ids in (program.reads(phase), program.writes(phase)))
-        if phase in self._compiled.random:
-            writes[self._lane.rng_var] = None
-        return (*reads, self._program), tuple(writes)
+    def _compile_parts(self, placed: Placed) -> None:
+        """One program per device, and what travels between them."""
+        grads = {node: grad for node, req, grad in self._wanted() if req == "write" and grad._strides is None}
+        shared = Counter(grad._id for _, _, grad in self._wanted())
+        cut = parts(placed, [node for node, grad in grads.items() if shared[grad._id] == 1])
+        boxes = {ctx: [nd.empty(s.shape, ctx, s.dtype) for s in specs] for ctx, specs in cut.boxes.items()}
+        self._boxes = [box for each in boxes.values() for box in each]
+        targets = {
+            number: boxes[placed.device[placed.copies[number]]][arrival.box]
+            if arrival.gradient is None else grads[arrival.gradient]
+            for number, arrival in cut.arrivals.items()
+        }  # fmt: skip
+        self._loaded = [self._load(part, targets) for part in cut.parts]
+        by_device = {each.context: each for each in self._loaded}
+        given = dict(self._by_node())
+        head_grads = zip(self._traced.head_grads, self._head_grads, strict=True)
+        given.update((g, x) for g, x in head_grads if g is not None and x is not None)
+        sources = {}
+        for number, copy in enumerate(placed.copies):
+            node = copy.inputs[0].node
+            sources[number] = given[node] if node in given else by_device[placed.device[node]].leaving(number)
+        self._passes = Together(by_device, cut, sources, targets)
 
-    def _all_arrays(self) -> list[NDArray]:
-        lists: Iterable = (
-            self.arg_arrays, self.grad_arrays, self.aux_arrays, self.outputs, self._head_grads, self._kept.values(),
-            [self._arena],
-        )  # fmt: skip
-        return [array for each in lists for array in each if array is not None]
+    def _load(self, part: Part, targets: Mapping[int, NDArray]) -> Loaded:
+        """Compile one device's part over its arrays and ship it."""
+        ctx, traced = part.device, part.traced
+        here = (lambda array: home(array.context) == ctx) if self._placed else (lambda array: True)
+        variables = {node: array for node, array in self._by_node() if here(array)}
+        grads = {node: (req, grad) for node, req, grad in self._wanted() if here(grad)}
+        outputs = [self.outputs[i] for i in part.heads]
+        head_grads = [self._head_grads[i] for i in part.heads]
+        kept = {entry: array for entry, array in self._kept.items() if here(array)}
+        received = {number: array for number, array in targets.items() if here(array)}
+        arrays = Arrays(
+            {node: array._id for node, array in variables.items()},
+            [x._id for x in outputs],
+            {node: (req, grad._id) for node, (req, grad) in grads.items()},
+            [None if x is None else x._id for x in head_grads],
+            frozenset(grad._id for _, grad in grads.values() if grad._strides is not None),
+            {entry: array._id for entry, array in kept.items()},
+            {number: array._id for number, array in received.items()},
+        )
+        compiled = lower(traced if self._kept else _laid_out(traced, ctx), arrays)
+        used = [*variables.values(), *(g for _, g in grads.values()), *outputs, *kept.values(), *received.values()]
+        used += [x for x in head_grads if x is not None]
+        return Loaded(ctx, compiled, self._arena_of(ctx, compiled.program.arena_nbytes), used)
+
+    def _arena_of(self, ctx: Context, nbytes: int) -> NDArray | None:
+        """Memory for intermediate values; what is there already, if that is enough."""
+        if not nbytes:
+            return None
+        known = self._memory.get(ctx)
+        if known is None or known.size < nbytes or known._lane is not ctx.lane:
+            known = self._memory[ctx] = nd.empty((nbytes,), ctx, "uint8")
+        return known
+
+    def _wanted(self) -> list[tuple[Node, str, NDArray]]:
+        """The variables that get gradients, how, and where."""
+        wanted = zip(self._arguments, self._reqs, self.grad_arrays, strict=True)
+        return [(node, req, grad) for node, req, grad in wanted if req != "null" and grad is not None]
 
     def _by_node(self) -> list[tuple[Node, NDArray]]:
         return [
@@ -378,7 +414,38 @@ class Executor:
 
     def _new(self, entry: Entry) -> NDArray:
         shape, dtype = self._traced.specs[entry]
-        return nd.empty(shape, self._ctx, dtype)
+        return nd.empty(shape, self._placed.device[entry.node] if self._placed else self._ctx, dtype)
+
+
+def _laid_out(traced: Traced, ctx: Context) -> Traced:
+    """The graph with layouts, where the device has kernels that know them."""
+    knows = config.get("layouts") and "onednn" in ctx.lane.kernels
+    return lay_out(traced) if knows else traced
+
+
+def _listing(program: Program, names: Mapping[int, str]) -> list[str]:
+    """A line per step, under the names of the phases."""
+
+    def place(slot: int) -> str:
+        at = program.slots[slot]
+        where = f"arena+{at.offset}" if at.array is None else names[at.array]
+        return f"{where} {at.shape}"
+
+    lines = []
+    for phase, steps in program.phases.items():
+        lines.append(f"{phase}: {len(steps)} steps")
+        for step in steps:
+            ins, outs = (", ".join(map(place, slots)) for slots in (step.ins, step.outs))
+            lines.append(f"  {step.op.name} {step.name!r}: {ins} -> {outs}")
+    return lines
+
+
+def _copies(copies: Sequence[Node], device: Mapping[Node, Any]) -> list[str]:
+    """A line per copy between devices."""
+    return [f"between devices: {len(copies)} copies"] + [
+        f"  {copy.op.name} {copy.name!r}: {device[copy.inputs[0].node]} -> {device[copy]}"  # type: ignore[union-attr]
+        for copy in copies
+    ]
 
 
 class _Monitor:
@@ -389,12 +456,12 @@ class _Monitor:
         self._shown = {
             phase: [(label, arrays[e]) for node in nodes for label, e in _labelled(node, with_inputs)]
             for phase, nodes, with_inputs in (
-                ("forward", traced.forward, monitor_all),
-                ("backward", traced.gradient_nodes, False),
+                ("forward", traced.shown(traced.forward), monitor_all),
+                ("backward", traced.shown(traced.backward), False),
             )
         }
         ctx = next(iter(arrays.values())).context
-        for node in traced.gradient_nodes:
+        for node in traced.shown(traced.backward):
             for label, entry in _zero_gradients(node):
                 self._shown["backward"].append((label, nd.zeros(traced.specs[entry].shape, ctx)))
 
@@ -408,7 +475,7 @@ def _labelled(node: Node, with_inputs: bool) -> list[tuple[str, Entry]]:
     """The names and entries that a monitor is shown of one node."""
     shown = []
     if with_inputs:
-        shown += [(f"{node.name}_{n}", e) for n, e in zip(node.input_names(), node.inputs, strict=True)]
+        shown += [(f"{node.name}_{n}", origin(e)) for n, e in zip(node.input_names(), node.inputs, strict=True)]
     labels = node.op.output_labels() if node.op else ()
     return shown + [(f"{node.name}_{label.removeprefix('d_')}", Entry(node, i)) for i, label in enumerate(labels)]
 
@@ -431,7 +498,8 @@ def bind(
     - args_grad: arrays that take the gradients, likewise; None or left out for none.
     - grad_req: "write", "add" or "null", as a word, a list or a dict; a name that a dict lacks is "null".
     - aux_states: arrays for the auxiliary states, as a list or dict.
-    - group2ctx: contexts by `ctx_group`; they must be `ctx`, so far.
+    - group2ctx: contexts by `ctx_group`. Nodes of a group run there, all others on `ctx`; an array may lie on any of
+      these devices, best where its variable's group is.
     - shared_exec: an executor whose memory for intermediate values is used as well; run one of them at a time.
 
     Raises BindError for arrays that are missing, unknown, on another device or of another shape or dtype.

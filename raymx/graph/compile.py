@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
@@ -24,10 +25,11 @@ from raymx.errors import ShapeError
 from raymx.graph.accumulate import accumulate
 from raymx.graph.gradient import differentiate, head_gradients
 from raymx.graph.infer import infer_shapes, infer_types
+from raymx.graph.marks import Cut, Receive, Send
 from raymx.graph.node import Entry, Node, topological
 from raymx.graph.plan import Plan, Value, aligned, plan
 from raymx.graph.recompute import recompute
-from raymx.graph.traced import Spec, Traced, entries_of
+from raymx.graph.traced import Spec, Traced, entries_of, read_by
 from raymx.ops.gradient import Gradient, gradient_of
 from raymx.ops.infer import complete, infer_call
 from raymx.ops.layout import PLAIN
@@ -114,6 +116,7 @@ class Arrays:
     head_grads: Sequence[int | None] = ()  # one for each head, None where it is not used
     strided: frozenset[int] = frozenset()  # gradient arrays that are no contiguous block: kernels don't write them
     kept: Mapping[Entry, int] = field(default_factory=dict)  # values that shall be left in an array of their own
+    received: Mapping[int, int] = field(default_factory=dict)  # transfer from another device → where it arrives
 
 
 @dataclass
@@ -122,10 +125,12 @@ class Compiled:
     unplanned_nbytes: int  # what the arena would take if no two values shared bytes
     repeatable: bool  # whether backward leaves what it reads of forward intact
     random: frozenset[str]  # phases that draw random numbers
+    sent: Mapping[int, int]  # transfer to another device → the slot that its value has at the end of its phase
 
 
 def lower(traced: Traced, arrays: Arrays) -> Compiled:
-    """The program for a traced graph over these arrays; it has a phase "backward" if there are gradients."""
+    """The program for a traced graph over these arrays; it has a phase "backward" if there are gradients, and more of
+    them where the graph is cut."""
     lowering = _Lowering(traced, arrays)
     lowering.run_forward()
     if traced.trains:
@@ -152,8 +157,9 @@ class _Lowering:
         self.homes: list[_Home] = []  # by value; several values may be in one
         self.values: dict[Entry, int] = {}
         self.fresh: dict[Op, Op] = {}  # operators with a state → their instances in this program
-        self.forward: list[Step] = []
-        self.backward: list[Step] = []
+        self.phases: dict[str, list[Step]] = {}
+        self.sent: dict[int, int] = {}  # transfer → value
+        self.lasting: list[tuple[int, str]] = []  # (value, the phase until whose end it lives)
         for variable, array in arrays.variables.items():
             self._define(Entry(variable), array)
 
@@ -161,11 +167,14 @@ class _Lowering:
 
     def run_forward(self) -> None:
         """The steps of the graph itself."""
+        self._begin("forward")
         for node in self.traced.forward:
-            self.forward.append(self._step(node))
+            self._run(node)
+        self.forward_phases = tuple(self.phases)
 
     def run_backward(self) -> None:
         """The steps of the gradient graph; each gradient is delivered as soon as it is there."""
+        self._begin("backward")
         for head_grad, array in zip(self.traced.head_grads, self.arrays.head_grads, strict=True):
             if head_grad is not None:
                 self._define(Entry(head_grad), array)
@@ -179,14 +188,30 @@ class _Lowering:
             else:
                 owners.setdefault(entry.node, []).append((variable, entry))
         for node in self.traced.backward:
-            self.backward.append(self._step(node))
+            self._run(node)
             for variable, entry in owners.get(node, ()):
                 self._deliver(variable, entry)
+
+    def _begin(self, phase: str) -> None:
+        self._phase = phase
+        self._steps = self.phases[phase] = []
+
+    def _run(self, node: Node) -> None:
+        op = node.op
+        if isinstance(op, Cut):
+            self._begin(op.phase)
+        elif isinstance(op, Receive):
+            self._define(Entry(node), self.arrays.received[op.number])
+        elif isinstance(op, Send):
+            value = self.sent[op.number] = self.values[node.inputs[0]]
+            self.lasting.append((value, self._phase))
+        else:
+            self._steps.append(self._step(node))
 
     def _step(self, node: Node) -> Step:
         assert node.op is not None, "a variable is no step"
         op = self._own(node.op)
-        ins = tuple(self.values[e] for e in node.inputs)
+        ins = tuple(self.values[e] for e in read_by(node))
         outs = tuple(self._define(e, self.arrays.kept.get(e)) for e in entries_of(node))
         if op.name == "zeros_like":
             return Step(_ZERO, (), outs, node.name)
@@ -224,18 +249,18 @@ class _Lowering:
         req, array = self.arrays.gradients[variable]
         value = self.values[entry]
         home = self.homes[value]
-        if req == "write" and home.array is None and self._may_hold(array):
+        if req == "write" and home.array in (None, array) and self._may_hold(array):
             home.array = array
             return
         target = self._value(self.specs[value], array)
         op, ins = (_ADD, (target, value)) if req == "add" else (_COPY, (value,))
-        self.backward.append(Step(op, ins, (target,), f"{variable.name}_grad"))
+        self._steps.append(Step(op, ins, (target,), f"{variable.name}_grad"))
 
     def _deliver_zero(self, variable: Node) -> None:
         req, array = self.arrays.gradients[variable]
         if req == "write":
             target = self._value(self.traced.specs[Entry(variable)], array)
-            self.backward.append(Step(_ZERO, (), (target,), f"{variable.name}_grad"))
+            self._steps.append(Step(_ZERO, (), (target,), f"{variable.name}_grad"))
 
     def _may_hold(self, array: int) -> bool:
         """Whether a kernel may write its result into this gradient array, and others read it there."""
@@ -244,7 +269,8 @@ class _Lowering:
 
     def place_outputs(self) -> None:
         """Let each head's value lie in its output array, or copy it there at the end of forward."""
-        read_later = {s for step in self.backward for s in step.ins}
+        backward = [steps for phase, steps in self.phases.items() if phase not in self.forward_phases]
+        read_later = {s for steps in backward for step in steps for s in step.ins}
         for head, array in zip(self.traced.heads, self.arrays.outputs, strict=True):
             value = self.values[head]
             home = self.homes[value]
@@ -253,7 +279,8 @@ class _Lowering:
                 home.array = array
             else:
                 target = self._value(self.specs[value], array)
-                self.forward.append(Step(_COPY, (value,), (target,), f"{head.node.name}_output"))
+                last = self.phases[self.forward_phases[-1]]
+                last.append(Step(_COPY, (value,), (target,), f"{head.node.name}_output"))
 
     # ---- values ----
 
@@ -280,29 +307,33 @@ class _Lowering:
 
     def finish(self) -> Compiled:
         """Plan the arena and write everything down as a program."""
-        split = len(self.forward)
-        steps = self.forward + self.backward
+        ends = dict(zip(self.phases, accumulate(map(len, self.phases.values())), strict=True))
+        steps = [step for each in self.phases.values() for step in each]
         homes = list({id(home): home for home in self.homes}.values())
         number = {id(home): i for i, home in enumerate(homes)}
         of_value = [number[id(home)] for home in self.homes]
-        lifetimes = self._lifetimes(steps, of_value, homes)
+        lifetimes = self._lifetimes(steps, of_value, homes, ends)
         planned = plan(lifetimes, _inplace_pairs(steps, of_value))
         slots = [
             Slot(spec.shape, spec.dtype.name, home.array, planned.offsets[of_value[value]] or 0, layout)
             for value, (spec, home, layout) in enumerate(zip(self.specs, self.homes, self.layouts, strict=True))
         ]
-        phases = {"forward": self.forward}
-        if self.traced.trains:
-            phases |= {"backward": self.backward, **_after_prediction("backward", self.backward)}
+        phases = dict(self.phases)
+        for phase in self.phases:
+            if phase not in self.forward_phases:
+                phases |= _after_prediction(phase, self.phases[phase])
         inside = [spec for spec, home in zip(self.specs, self.homes, strict=True) if home.array is None]
         return Compiled(
-            Program(slots, planned.nbytes, phases),
+            Program(slots, planned.nbytes, phases, resumes=len(self.phases) > 2),
             sum(aligned(spec.nbytes) for spec in inside),
-            _repeatable(lifetimes, planned, split),
+            _repeatable(lifetimes, planned, ends[self.forward_phases[-1]]),
             frozenset(name for name, steps in phases.items() if any(step.op.random() for step in steps)),
+            self.sent,
         )
 
-    def _lifetimes(self, steps: Sequence[Step], of_value: Sequence[int], homes: Sequence[_Home]) -> list[Value]:
+    def _lifetimes(
+        self, steps: Sequence[Step], of_value: Sequence[int], homes: Sequence[_Home], ends: Mapping[str, int]
+    ) -> list[Value]:
         born = [len(steps)] * len(homes)
         dies = [0] * len(homes)
         for time, step in enumerate(steps):
@@ -310,6 +341,9 @@ class _Lowering:
                 home = of_value[value]
                 born[home] = min(born[home], time)
                 dies[home] = max(dies[home], time)
+        for value, phase in self.lasting:
+            home = of_value[value]
+            dies[home] = max(dies[home], ends[phase] - 1)
         return [
             Value(self.specs[home.members[0]].nbytes, born[i], dies[i], home.array is not None)
             for i, home in enumerate(homes)

@@ -113,9 +113,9 @@ class _Rewriting:
         for node in traced.backward:
             self._rewrite(node, backward)
         gradients = {v: e and self._as(e, PLAIN, backward) for v, e in traced.gradients.items()}
-        repeated = frozenset(self._new[e].node for node in traced.repeated for e in entries_of(node))
+        extra = frozenset(self._new[e].node for node in traced.extra for e in entries_of(node) if e in self._new)
         return replace(traced, heads=heads, forward=forward, backward=backward, gradients=gradients,
-                       specs=self._specs, layouts=self._layouts, repeated=repeated)  # fmt: skip
+                       specs=self._specs, layouts=self._layouts, extra=extra)  # fmt: skip
 
     def _rewrite(self, node: Node, made: list[Node]) -> None:
         layout = self._layout_of.get(node, PLAIN)

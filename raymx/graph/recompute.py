@@ -122,7 +122,7 @@ def _rewritten(traced: Traced, gone: Gone) -> Traced:
         backward.append(new)
         repeated += [new] if again else []
     gradients = {variable: entry and now.get(entry, entry) for variable, entry in traced.gradients.items()}
-    return replace(traced, backward=backward, gradients=gradients, specs=specs, repeated=frozenset(repeated))
+    return replace(traced, backward=backward, gradients=gradients, specs=specs, extra=frozenset(repeated))
 
 
 def _over(node: Node, now: dict[Entry, Entry]) -> Node:

@@ -34,17 +34,16 @@ class Traced:
     head_grads: list[Node | None]  # the variable for each head's incoming gradient, None where it is not used
     specs: dict[Entry, Spec]
     layouts: dict[Entry, str] = field(default_factory=dict)  # of the values that are not in C order
-    repeated: frozenset[Node] = frozenset()  # nodes of `backward` that compute what forward has not kept
+    extra: frozenset[Node] = frozenset()  # nodes that make again, or bring, what others have made
 
     @property
     def trains(self) -> bool:
         """Whether there is a backward phase."""
-        return bool(self.gradients)
+        return bool(self.gradients or self.backward)
 
-    @property
-    def gradient_nodes(self) -> list[Node]:
-        """The nodes of backward without those that repeat forward's."""
-        return [node for node in self.backward if node not in self.repeated]
+    def shown(self, nodes: list[Node]) -> list[Node]:
+        """`nodes` without the extra ones."""
+        return [node for node in nodes if node not in self.extra]
 
 
 def entries_of(node: Node) -> list[Entry]:

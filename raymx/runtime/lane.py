@@ -39,9 +39,10 @@ class DeviceLane(Lane):
         """A new array with the elements of a NumPy array, which nobody may change any more."""
         self.push((device.PUT, array, host), (), (array,), nbytes=host.nbytes)
 
-    def view(self, array: int, storage: int, shape, strides, offset: int) -> None:
-        """A window, in bytes, on the memory of another array."""
-        self.push((device.VIEW, array, storage, shape, strides, offset), (), (storage,))
+    def view(self, array: int, storage: int, shape, strides, offset: int, dtype=None) -> None:
+        """A window, in bytes, on the memory of another array; of its dtype if none is given."""
+        what = (array, storage, shape, strides, offset)
+        self.push((device.VIEW, *what) if dtype is None else (device.VIEW, *what, dtype), (), (storage,))
 
     def write(self, array: int, variable: int, host) -> None:
         """Copy a NumPy array, which nobody may change any more, into the array."""

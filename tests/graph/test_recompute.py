@@ -110,7 +110,7 @@ def test_about_the_square_root_of_the_activations_is_kept():
 def test_what_backward_begins_with_is_not_repeated():
     heads, values = chain(16)
     bound = trained(heads, values, "sqrt")[1]
-    names = [node.name for node in bound.traced.backward if node in bound.traced.repeated]
+    names = [node.name for node in bound.traced.backward if node in bound.traced.extra]
     assert names and "act15_mirror" not in names and "fc15_mirror" not in names
 
 
@@ -119,7 +119,7 @@ def test_mirror_keeps_what_heavy_operators_make():
     expected, _ = trained(heads, values, "none")
     found, bound = trained(heads, values, "mirror")
     assert_same(found, expected)
-    assert {node.op.name for node in bound.traced.repeated} == {"Activation"}
+    assert {node.op.name for node in bound.traced.extra} == {"Activation"}
 
 
 @pytest.mark.parametrize("key", ["force_mirroring", "__force_mirroring__"])
@@ -127,9 +127,9 @@ def test_mirror_keeps_what_heavy_operators_make():
 def test_an_attribute_asks_for_it_in_every_mode(key, value):
     heads, values = chain(4, {key: value})
     bound = trained(heads, values, "none")[1]
-    assert sorted(node.name for node in bound.traced.repeated) == [f"act{i}_mirror" for i in range(4)]
+    assert sorted(node.name for node in bound.traced.extra) == [f"act{i}_mirror" for i in range(4)]
     heads, values = chain(4, {key: "False"})
-    assert not trained(heads, values, "none")[1].traced.repeated
+    assert not trained(heads, values, "none")[1].traced.extra
 
 
 def test_repeated_nodes_run_shortly_before_they_are_read():
@@ -150,7 +150,7 @@ def test_random_numbers_are_not_drawn_again(mode):
     assert_same(found, expected)
     assert bound.compiled.random == {"forward"}
     if mode != "none":
-        assert {node.op.name for node in bound.traced.repeated} == {"_mul", "tanh"}
+        assert {node.op.name for node in bound.traced.extra} == {"_mul", "tanh"}
 
 
 @pytest.mark.parametrize("mode", ["mirror", "sqrt"])
@@ -167,7 +167,7 @@ def test_states_move_once(mode):
         moved = bound.device[bound.of[state]].copy()
         results.append((moved, bound.backward([1.0])[x].copy(), bound.device[bound.of[state]].copy()))
     (moved, gradient, later), (moved_again, gradient_again, later_again) = results
-    assert "moving" in {node.op.name for node in bound.traced.repeated}
+    assert "moving" in {node.op.name for node in bound.traced.extra}
     for a, b in ((moved, moved_again), (gradient, gradient_again), (moved, later), (moved_again, later_again)):
         np.testing.assert_array_equal(a, b)
 
@@ -193,7 +193,7 @@ def test_small_outputs_are_kept():
     values = {x: array(64, 64)}
     head = apply("tanh", apply("norm", apply("tanh", x, name="a"), name="norm"), name="b")
     bound = trained([head], values, "mirror")[1]
-    assert [node.name for node in bound.traced.repeated] == ["a_mirror"]
+    assert [node.name for node in bound.traced.extra] == ["a_mirror"]
 
 
 def test_without_gradients_nothing_is_repeated():
