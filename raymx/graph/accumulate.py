@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
+from raymx.graph import attributes
 from raymx.graph.node import Entry, Node
 from raymx.graph.traced import Traced
 from raymx.ops.gradient import Gradient, gradient_of
@@ -39,6 +40,7 @@ def _can_accumulate(node: Node, uses: Mapping[Entry, int]) -> bool:
     makers = [e.node for e in node.inputs]
     return (
         len(set(makers)) == len(makers)
+        and len({attributes.find(maker.attrs, "ctx_group") for maker in makers}) == 1  # on one device
         and all(uses[e] == 1 for e in node.inputs)
         and all(isinstance(e.node.op, Gradient) and _input(e) in e.node.op.op.addable for e in node.inputs)
     )

@@ -14,10 +14,10 @@ Forward may run several times before backward: what backward reads is never over
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import numpy as np
 
@@ -307,7 +307,7 @@ class _Lowering:
 
     def finish(self) -> Compiled:
         """Plan the arena and write everything down as a program."""
-        ends = dict(zip(self.phases, accumulate(map(len, self.phases.values())), strict=True))
+        ends = dict(zip(self.phases, itertools.accumulate(map(len, self.phases.values())), strict=True))
         steps = [step for each in self.phases.values() for step in each]
         homes = list({id(home): home for home in self.homes}.values())
         number = {id(home): i for i, home in enumerate(homes)}

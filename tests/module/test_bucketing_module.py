@@ -65,7 +65,7 @@ def test_buckets_use_the_memory_of_the_largest():
     module = bound()
     for key in (1, 2):
         module.switch_bucket(key, Buckets.provide_data, Buckets.provide_label)
-    arenas = [m._exec_group.execs[0]._arena for m in module._buckets.values()]
+    arenas = [m._exec_group.execs[0]._loaded[0].arena for m in module._buckets.values()]
     assert arenas[0] is arenas[1] is arenas[2]
     data = [m._exec_group.execs[0].arg_dict["data"] for m in module._buckets.values()]
     assert data[0] is data[1] is data[2]

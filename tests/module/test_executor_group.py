@@ -224,7 +224,7 @@ def test_smaller_batches_use_the_memory_of_larger_ones():
                                       shared_group=main)  # fmt: skip
     small.execs[0].arg_dict["data"][:] = 5
     assert (main.execs[0].arg_dict["data"].asnumpy()[:2] == 5).all()
-    assert small.execs[0]._arena is main.execs[0]._arena
+    assert small.execs[0]._loaded[0].arena is main.execs[0]._loaded[0].arena
 
 
 def test_what_is_fixed_has_no_gradient():

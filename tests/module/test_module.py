@@ -160,7 +160,7 @@ def test_reshaped_executors_use_the_memory_of_the_first():
     module = bound(rows=12)
     main = module._exec_group
     module.reshape([("data", (4, 5))], [("softmax_label", (4,))])
-    assert module._exec_group.execs[0]._arena is main.execs[0]._arena
+    assert module._exec_group.execs[0]._loaded[0].arena is main.execs[0]._loaded[0].arena
     assert module._exec_group.param_arrays[0][0] is main.param_arrays[0][0]
     assert module.output_shapes == [("softmax_output", (4, 2))]
 
