@@ -1,8 +1,8 @@
 """Things to do while training: save checkpoints, report speed and metrics, draw a progress bar.
 
 An epoch-end callback is called as `f(epoch, symbol, arg_params, aux_params)`, a batch-end callback with a
-`model.BatchEndParam`. Within an epoch the metric that a callback sees lacks the newest batch: its outputs are still
-being computed, and nobody waits for them.
+`model.BatchEndParam`. Whoever reads its `eval_metric` waits for the batches that are still being computed, so a
+callback that does so at every batch slows training down.
 """
 
 from __future__ import annotations
@@ -20,10 +20,21 @@ def do_checkpoint(prefix, period: int = 1):
     period = max(1, int(period))
 
     def save(epoch, symbol, arg_params, aux_params):
-        from raymx.model import save_checkpoint
+        from raymx.checkpoint import save_checkpoint
 
         if (epoch + 1) % period == 0:
             save_checkpoint(prefix, epoch + 1, symbol, arg_params, aux_params)
+
+    return save
+
+
+def module_checkpoint(mod, prefix, period: int = 1, save_optimizer_states: bool = False):
+    """An epoch-end callback that saves a Module, with the optimizer's states if asked for, every `period` epochs."""
+    period = max(1, int(period))
+
+    def save(epoch, symbol=None, arg_params=None, aux_params=None):
+        if (epoch + 1) % period == 0:
+            mod.save_checkpoint(prefix, epoch + 1, save_optimizer_states)
 
     return save
 
@@ -36,7 +47,7 @@ def log_train_metric(period: int, auto_reset: bool = False):
             for name, value in param.eval_metric.get_name_value():
                 _log.info("Iter[%d] Batch[%d] Train-%s=%f", param.epoch, param.nbatch, name, value)
             if auto_reset:
-                param.eval_metric.reset()
+                param.eval_metric.reset_local()
 
     return log
 
@@ -62,7 +73,7 @@ class Speedometer:
         text = "".join(f"\tTrain-{name}={value:f}" for name, value in values)
         _log.info("Epoch[%d] Batch [%d]\tSpeed: %.2f samples/sec%s", param.epoch, param.nbatch, speed, text)
         if self.auto_reset and param.eval_metric is not None:
-            param.eval_metric.reset()
+            param.eval_metric.reset_local()
         self._began, self._last_batch = now, param.nbatch
 
 

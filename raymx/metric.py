@@ -589,11 +589,11 @@ def create(metric, *args, **kwargs) -> EvalMetric:
         metric = json.loads(metric)
     if isinstance(metric, Mapping):
         settings = {key: value for key, value in metric.items() if key != "metric"}
-        return _metrics.create(metric["metric"], *args, **{**settings, **kwargs})
+        return _metrics.find(metric["metric"])(*args, **{**settings, **kwargs})
     if isinstance(metric, (list, tuple)):
         return CompositeEvalMetric(metric, *args, **kwargs)
     if isinstance(metric, str):
-        return _metrics.create(metric, *args, **kwargs)
+        return _metrics.find(metric)(*args, **kwargs)
     if callable(metric):
         return CustomMetric(metric, *args, **kwargs)
     raise ParameterError(f"metric.create: needs a name, a function, a list or an EvalMetric, got {metric!r}.")

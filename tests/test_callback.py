@@ -7,7 +7,14 @@ import pickle
 import pytest
 
 import raymx as mx
-from raymx.callback import LogValidationMetricsCallback, ProgressBar, Speedometer, do_checkpoint, log_train_metric
+from raymx.callback import (
+    LogValidationMetricsCallback,
+    ProgressBar,
+    Speedometer,
+    do_checkpoint,
+    log_train_metric,
+    module_checkpoint,
+)
 from raymx.model import BatchEndParam
 
 
@@ -16,8 +23,10 @@ class Metric(mx.metric.EvalMetric):
         super().__init__("m")
         self.sum_metric, self.num_inst = 1.0, 2
 
-    def reset(self):
-        self.resets = getattr(self, "resets", -1) + 1
+    resets = 0
+
+    def reset_local(self):
+        self.resets += 1
 
 
 @pytest.fixture
@@ -33,11 +42,23 @@ def batches(callback, count, metric=None, epoch=0):
 
 def test_checkpoints_are_saved_at_the_end_of_every_period(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr("raymx.model.save_checkpoint", lambda *args: saved.append(args))
+    monkeypatch.setattr("raymx.checkpoint.save_checkpoint", lambda *args: saved.append(args))
     callback = do_checkpoint("p", period=2)
     for epoch in range(5):
         callback(epoch, "symbol", {}, {})
     assert saved == [("p", 2, "symbol", {}, {}), ("p", 4, "symbol", {}, {})]
+
+
+def test_modules_are_saved_with_their_optimizers(tmp_path):
+    module = mx.mod.Module(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, name="fc"), label_names=None)
+    module.bind([("data", (4, 3))])
+    module.init_params()
+    module.init_optimizer(optimizer_params={"momentum": 0.9})
+    module.update()
+    callback = module_checkpoint(module, tmp_path / "net", period=2, save_optimizer_states=True)
+    for epoch in range(3):
+        callback(epoch)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net-0002.params", "net-0002.states", "net-symbol.json"]
 
 
 def test_a_checkpoint_can_be_loaded(tmp_path):

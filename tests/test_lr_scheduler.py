@@ -6,7 +6,13 @@ import pickle
 import pytest
 
 from raymx.errors import ParameterError
-from raymx.lr_scheduler import FactorScheduler, LRScheduler, MultiFactorScheduler
+from raymx.lr_scheduler import (
+    CosineScheduler,
+    FactorScheduler,
+    LRScheduler,
+    MultiFactorScheduler,
+    PolyScheduler,
+)
 
 
 def rates(scheduler, upto=12):
@@ -66,3 +72,34 @@ def test_a_schedule_without_a_rule_says_so():
 
     with pytest.raises(NotImplementedError, match=r"Mine must define __call__\(num_update\)"):
         Mine()(1)
+
+
+def test_poly_and_cosine_fall_to_the_final_rate():
+    assert rates(PolyScheduler(4, base_lr=1.0, pwr=2, final_lr=0.2), 7) == pytest.approx(
+        [1.0, 0.2 + 0.8 * 0.5625, 0.4, 0.2 + 0.8 * 0.0625, 0.2, 0.2, 0.2]
+    )
+    assert rates(CosineScheduler(4, base_lr=1.0), 6) == pytest.approx([1.0, 0.8535534, 0.5, 0.1464466, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("make", [lambda **k: PolyScheduler(8, 1.0, 1, **k), lambda **k: FactorScheduler(9, 0.5, **k),
+                                  lambda **k: MultiFactorScheduler([9], 0.5, **k)])  # fmt: skip
+def test_warm_up(make):
+    scheduler = make(warmup_steps=4, warmup_begin_lr=0.0)
+    scheduler.base_lr = 1.0
+    assert rates(scheduler, 5) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    constant = make(warmup_steps=2, warmup_begin_lr=0.005, warmup_mode="constant")
+    assert rates(constant, 2) == [0.005, 0.005]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: LRScheduler(warmup_steps=-1), "warmup_steps must not be negative, got -1"),
+        (lambda: FactorScheduler(1, warmup_begin_lr=1.0), "warmup_begin_lr 1.0 must not be above base_lr 0.01"),
+        (lambda: CosineScheduler(5, warmup_mode="slow"), "warmup_mode must be 'linear' or 'constant', got 'slow'"),
+        (lambda: PolyScheduler(3, warmup_steps=3), "max_update must be at least 1 and above warmup_steps 3, got 3"),
+    ],
+)
+def test_warm_ups_that_cannot_be(make, text):
+    with pytest.raises(ParameterError, match=text):
+        make()

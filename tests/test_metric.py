@@ -1,5 +1,6 @@
 """Metrics: values that MXNet 1.9.1 gives for the same input, names, and what they refuse."""
 
+import json
 import math
 import pickle
 
@@ -184,3 +185,121 @@ def test_unknown_names():
         metric.create(3)
     with pytest.raises(ParameterError, match="top_k must be at least 2, got 1; for 1 use Accuracy"):
         metric.TopKAccuracy()
+
+
+# ---- what 1.x added ----
+
+
+def test_the_global_value_goes_on_where_the_local_one_begins_anew():
+    for make in ("acc", "ce", ["acc", "ce"], lambda label, pred: float(pred.sum())):
+        one, both = metric.create(make), metric.create(make)
+        for part in (slice(0, 3), slice(3, 6)):
+            one.update([LABEL[part]], [PROB[part]])
+            one.reset_local()
+            both.update([LABEL[part]], [PROB[part]])
+        assert one.get_global_name_value() == both.get_name_value()
+        assert all(math.isnan(value) for _, value in one.get_name_value())
+        one.reset()
+        assert all(math.isnan(value) for _, value in one.get_global_name_value())
+
+
+@pytest.mark.parametrize("name", ["f1", "mcc"])
+def test_micro_is_of_all_samples_and_macro_of_updates(name):
+    micro, macro = (metric.create(name, average=average) for average in ("micro", "macro"))
+    whole = metric.create(name)
+    whole.update([TWO_LABEL], [TWO])
+    parts = []
+    for part in (slice(0, 4), slice(4, 6)):
+        single = metric.create(name)
+        for each in (micro, macro, single):
+            each.update([TWO_LABEL[part]], [TWO[part]])
+        parts.append(single.get()[1])
+    assert micro.get()[1] == pytest.approx(whole.get()[1])
+    assert macro.get()[1] == pytest.approx(np.mean(parts))
+    assert (micro.num_inst, macro.num_inst) == (6, 2)
+    with pytest.raises(ParameterError, match="average must be 'macro' or 'micro', got 'mean'"):
+        metric.create(name, average="mean")
+
+
+def test_correlations():
+    table = np.array([[7, 3], [2, 5]])
+    truth, guess = (np.repeat([i for _ in range(2) for i in range(2)], table.T.ravel()),
+                    np.repeat([j for j in range(2) for _ in range(2)], table.T.ravel()))  # fmt: skip
+    prob = np.eye(2)[guess]
+    expected = np.corrcoef(truth, guess)[0, 1]
+    for name, pred in (("pcc", prob), ("pcc", guess), ("mcc", prob), ("pearsonr", guess)):
+        m = metric.create(name)
+        m.update([truth], [pred])
+        assert m.get()[1] == pytest.approx(expected), name
+    micro = metric.create("pearsonr", average="micro")
+    for part in (slice(0, 5), slice(5, 17)):
+        micro.update([truth[part] + 1e6], [guess[part] + 1e6])
+    assert micro.get()[1] == pytest.approx(expected), "values far from zero do not matter"
+
+
+def test_pcc_grows_with_the_classes_that_come():
+    m = metric.create("pcc")
+    m.update([np.array([0, 1, 1])], [np.array([0, 1, 0])])
+    m.update([np.array([2, 3])], [np.array([2, 2])])
+    whole = metric.create("pcc")
+    whole.update([np.array([0, 1, 1, 2, 3])], [np.array([0, 1, 0, 2, 2])])
+    assert m.get() == whole.get()
+
+
+def test_perplexity_passes_over_a_label():
+    expected = math.exp(-np.log(PROB[[0, 1, 2], [0, 1, 2]]).mean())
+    label = np.array([0, 1, 2, -1, -1, -1], "float32")
+    assert fed(metric.Perplexity(-1), (label, PROB)).get() == ("perplexity", pytest.approx(expected, rel=1e-6))
+    moved = np.moveaxis(PROB.reshape(2, 3, 4), -1, 1)
+    found = fed(metric.Perplexity(-1, axis=1), (label.reshape(2, 3), moved)).get()[1]
+    assert found == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ShapeError, match="labels from -1 to 2 do not fit"):
+        fed(metric.Perplexity(None), (label, PROB))
+
+
+def test_losses_are_averaged_whatever_the_labels():
+    for name in ("loss", "torch", "caffe"):
+        m = metric.create(name)
+        m.update(None, [np.array([1.0, 3.0]), np.array([5.0])])
+        m.update([], np.array([7.0]))
+        assert m.get() == (name, 4.0)
+
+
+def test_a_metric_takes_what_it_is_named_for():
+    m = metric.create("acc", output_names=["b"], label_names=["y"])
+    m.update_dict({"x": LABEL, "y": TWO_LABEL}, {"a": PROB, "b": TWO})
+    assert m.get() == fed("acc", (TWO_LABEL, TWO)).get()
+    with pytest.raises(ParameterError, match=r"metric 'accuracy': there is no output called 'b' \(outputs: a\)"):
+        m.update_dict({"y": LABEL}, {"a": PROB})
+
+
+@pytest.mark.parametrize("make", [("acc",), ("top_k_acc", 3), ("f1",), ("perplexity", -1), ("pcc",), ("ce", 1e-8),
+                                  ("mse",), (["acc", "f1"],), ("loss",)])  # fmt: skip
+def test_configurations_go_round(make):
+    m = metric.create(*make)
+    again = metric.create(json.dumps(m.get_config()))
+    assert type(again) is type(m)
+    assert again.get_config() == m.get_config()
+    assert again.get()[0] == m.get()[0]
+
+
+def test_a_subclass_that_says_its_value_itself_says_it_globally():
+    class Last(metric.EvalMetric):
+        def update(self, labels, preds):
+            self.last = preds[0]
+
+        def get(self):
+            return self.name, self.last
+
+    m = Last("last")
+    m.update([], [7])
+    m.reset_local()
+    assert m.get_global_name_value() == [("last", 7)]
+
+
+def test_labels_are_counted_and_compared():
+    with pytest.raises(ShapeError, match="labels 1 do not fit predictions 2"):
+        metric.check_label_shapes([LABEL], [PROB, PROB])
+    with pytest.raises(ShapeError, match=r"labels \(6,\) do not fit predictions \(6, 4\)"):
+        metric.check_label_shapes(LABEL, PROB, shape=True)
+    assert metric.check_label_shapes([LABEL], [PROB], wrap=True) == ([LABEL], [PROB])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from raymx.errors import DTypeError
 
 
 class _Named(NamedTuple):
@@ -19,7 +22,11 @@ class DataDesc(_Named):
     layout: str
 
     def __new__(cls, name, shape, dtype=np.float32, layout="NCHW"):
-        desc = super().__new__(cls, name, tuple(shape))
+        try:
+            shape = tuple(operator.index(d) for d in shape)
+        except TypeError:
+            raise DTypeError(f"DataDesc: the shape of {name!r} must be a tuple of integers, got {shape!r}.") from None
+        desc = super().__new__(cls, name, shape)
         desc.dtype, desc.layout = dtype, layout
         return desc
 
@@ -28,6 +35,12 @@ class DataDesc(_Named):
 
     def __repr__(self):
         return f"DataDesc[{self.name},{self.shape},{np.dtype(self.dtype).name},{self.layout}]"
+
+    @staticmethod
+    def get_list(shapes, types=None) -> list[DataDesc]:
+        """DataDesc of [(name, shape)] and, if given, [(name, dtype)]."""
+        dtypes = dict(types or ())
+        return [DataDesc(name, shape, dtypes.get(name, np.float32)) for name, shape in shapes]
 
     @staticmethod
     def get_batch_axis(layout: str | None) -> int:

@@ -19,7 +19,7 @@ class NDArrayIter(DataIter):
     """Batches of `batch_size` rows of NumPy arrays or NDArrays.
 
     - data, label: one array, a list (names `_0_data`, `_1_data`, … from two on) or a dict by name (in order of names).
-      All have the same number of rows. NumPy arrays become float32, NDArrays keep their type. They are copied.
+      All have the same number of rows. NumPy arrays become `dtype`, NDArrays keep their type. They are copied.
     - shuffle: a new order of rows in every epoch, drawn from `numpy.random`.
     - last_batch_handle: rows left at the end of an epoch are filled up from its start (`pad`), dropped (`discard`), or
       come first in the next epoch (`roll_over`; a reset in mid-epoch drops them).
@@ -30,7 +30,7 @@ class NDArrayIter(DataIter):
     """
 
     def __init__(self, data, label=None, batch_size=1, shuffle=False, last_batch_handle="pad",
-                 data_name="data", label_name="softmax_label"):  # fmt: skip
+                 data_name="data", label_name="softmax_label", dtype="float32"):  # fmt: skip
         super().__init__(int(batch_size))
         if last_batch_handle not in _HANDLES:
             raise ParameterError(f"NDArrayIter: last_batch_handle must be one of {', '.join(map(repr, _HANDLES))}, "
@@ -43,7 +43,7 @@ class NDArrayIter(DataIter):
         self._rest = _NO_ROWS  # rows of this epoch that wait for the next one
         self._held: list[list[nd.NDArray]] = []  # data and label of this epoch in order; empty = yet to be gathered
         self._batch = -1
-        self._sources = [_owned(pairs, copy=self._reorders) for pairs in sources]
+        self._sources = [_owned(pairs, self._reorders, dtype) for pairs in sources]
         self.provide_data, self.provide_label = (self._describe(pairs) for pairs in self._sources)
         self.hard_reset()
         if not self._reorders:
@@ -150,14 +150,14 @@ def _named(arrays, default_name: str, role: str) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _owned(pairs, copy: bool) -> list[tuple[str, np.ndarray]]:
+def _owned(pairs, copy: bool, dtype) -> list[tuple[str, np.ndarray]]:
     """The arrays in NumPy, in the type that batches have; `copy` where the user's own would be read again later."""
     owned = []
     for name, array in pairs:
         if isinstance(array, nd.NDArray):
             owned.append((name, array.asnumpy()))
         else:
-            owned.append((name, np.array(array, np.float32, copy=True if copy else None)))
+            owned.append((name, np.array(array, dtype, copy=True if copy else None)))
     return owned
 
 

@@ -18,6 +18,13 @@ def test_a_description_unpacks_to_name_and_shape():
     assert repr(desc) == "DataDesc[data,(4, 3),float16,NCHW]"
 
 
+def test_the_shape_of_a_description_is_of_integers():
+    with pytest.raises(TypeError, match="the shape of 'data' must be a tuple of integers, got "):
+        io.DataDesc("data", np.array([10.0, 2.0]))
+    listed = io.DataDesc.get_list([("a", (1, 2)), ("b", (3,))], [("b", np.int32)])
+    assert (listed, [d.dtype for d in listed]) == ([("a", (1, 2)), ("b", (3,))], [np.float32, np.int32])
+
+
 def test_a_description_survives_copies():
     desc = io.DataDesc("data", (4, 3), np.int32, "NTC")
     for other in (pickle.loads(pickle.dumps(desc)), copy.deepcopy(desc)):
