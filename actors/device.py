@@ -113,11 +113,11 @@ class DeviceRunner:
                 arrays[out] = self.empty(shape, dtype)
         if self.failed:
             self._check(ins, outs)
-        if op.simple:
+        if op.short is not None:
             if len(ins) == 1:
-                op.forward(self.xp, arrays[ins[0]], out=arrays[outs[0]])
+                op.short(self.xp, arrays[ins[0]], out=arrays[outs[0]])
             else:
-                op.forward(self.xp, *[arrays[i] for i in ins], out=arrays[outs[0]])
+                op.short(self.xp, *[arrays[i] for i in ins], out=arrays[outs[0]])
         else:
             (self._prepared.get((op, outs, ins)) or self._prepare(op, outs, ins))()
 
@@ -143,7 +143,7 @@ class DeviceRunner:
         shapes.update(zip(op.outputs(), (a.shape for a in outs), strict=True))
         dtype = (ins or outs)[0].dtype
         for name, (shape, kind) in op.scratch(shapes, dtype).items():
-            extras[name] = self.empty(shape, kind)
+            extras[name] = self.empty(shape, np.dtype(kind))
         return op.prepare(self.xp, ins, outs, **extras)
 
     def _traced(self, task) -> None:

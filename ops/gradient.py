@@ -29,11 +29,11 @@ class Gradient(Op):
         self._outputs = tuple(f"d_{w}" for w in wants)
         self.inplace = tuple((i, o) for i, o in op.inplace_backward if i in self._inputs and o in self._outputs)
         self.extras = tuple(n for n in self.forward_names.keywords if not n.startswith("d_"))
-        self.simple = False
         self.view = op.view and self._inputs == ("g",)
         self.elementwise, self.gains = op.elementwise, op.gains
         self.channelled = tuple(n for n in self._inputs + self._outputs if self._of_same_shape(n) in op.channelled)
         self.forward = self._kernel()  # type: ignore[method-assign]
+        self.short = self._shortened()
 
     def _of_same_shape(self, name: str) -> str:
         """Of which of `op`'s inputs and outputs `name` is the gradient; other names stand for themselves."""
@@ -74,6 +74,14 @@ class Gradient(Op):
         if self.forward_names.takes("g") and not self.op.needs_head_gradient():
             return self._without_head
         return self.op.backward
+
+    def _shortened(self):
+        """The kernel with its only destination as `out`, where there is nothing else to prepare."""
+        op = self.op
+        if len(self.wants) != 1 or self.extras or op.heavy or type(op).scratch_backward is not Op.scratch_backward:
+            return None
+        kernel, name = self.forward, self._outputs[0]
+        return lambda xp, *ins, out: kernel(xp, *ins, **{name: out})
 
     def _with_tuple(self, xp, *args, **destinations):
         n = len(self.op.head_names())

@@ -72,6 +72,8 @@ class Op:
     # `ops/layout.py`, all in the same one; the gradients of these, too
     gains = False  # whether these kernels are so much faster in such a layout that arrays are brought into it
     direction = "forward"  # which of its special kernels `prepare` looks for
+    short: Callable[..., None] | None = None  # `short(xp, *inputs, out=out)` does all of it: one output, nothing else
+    # to hand in, no special kernel
     forward_names: Signature
     backward_names: Signature | None
 
@@ -142,8 +144,8 @@ class Op:
     def _derive(self) -> None:
         names = self.forward_names
         self.extras: tuple[str, ...] = tuple(n for n in names.keywords if n not in self.outputs())
-        # may be run as `forward(xp, *inputs, out=out)`: one output, nothing else to hand in, no special kernel
-        self.simple = self.outputs() == ("out",) and not self.extras and not self.heavy
+        simple = self.outputs() == ("out",) and not self.extras and not self.heavy
+        self.short = self.forward if simple else None
 
     def subject(self) -> Op:
         """The operator under which special kernels are registered: this one, or the one that a gradient is of."""

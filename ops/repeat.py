@@ -41,7 +41,7 @@ class Again(Op):
         self.attrs, self.declared, self.heavy, self.kinds = op.attrs, op.declared, op.heavy, op.kinds
         self.view, self.elementwise, self.inplace, self.channelled = op.view, op.elementwise, op.inplace, op.channelled
         self.gains, self.forward_names, self.backward_names = op.gains, op.forward_names, None
-        self.extras, self.simple = op.extras, False
+        self.extras, self.short = op.extras, None
 
     def at(self, trained: bool) -> Again:
         """The same after a forward pass in the other mode."""

@@ -17,11 +17,12 @@ __version__ = "0.1.0"
 _MODULES = {
     name: f"raymx.{module}"
     for module, aliases in {
-        "attribute": (), "callback": (), "config": (), "context": (), "errors": (), "executor": (),
+        "attribute": (), "autograd": (), "callback": (), "config": (), "context": (), "contrib": (), "errors": (),
+        "executor": (),
         "executor_manager": (), "initializer": ("init",), "io": (), "kvstore": ("kv",), "lr_scheduler": (),
         "metric": (), "model": (), "module": ("mod",), "monitor": ("mon",), "name": (), "ndarray": ("nd",),
         "operator": (), "optimizer": (), "random": ("rnd",), "rnn": (), "runtime": (), "storage": (),
-        "symbol": ("sym",), "trace": (), "visualization": ("viz",),
+        "symbol": ("sym",), "test_utils": (), "trace": (), "visualization": ("viz",),
     }.items()
     for name in (module, *aliases)
 }  # fmt: skip
@@ -40,9 +41,11 @@ _OBJECTS = {
 if TYPE_CHECKING:
     from raymx import (
         attribute,
+        autograd,
         callback,
         config,
         context,
+        contrib,
         errors,
         executor,
         executor_manager,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
         runtime,
         storage,
         symbol,
+        test_utils,
         trace,
         visualization,
     )
@@ -82,11 +86,12 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "AttrScope", "Context", "Executor", "MXNetError", "attribute", "callback", "config", "context", "cpu",
-    "cpu_pinned", "current_context", "errors", "executor", "executor_manager", "gpu", "init", "initializer", "io",
+    "AttrScope", "Context", "Executor", "MXNetError", "attribute", "autograd", "callback", "config",
+    "context", "contrib", "cpu", "cpu_pinned", "current_context", "errors", "executor", "executor_manager", "gpu",
+    "init", "initializer", "io",
     "kv", "kvstore", "lr_scheduler", "metric", "mod", "model", "module", "mon", "monitor", "name", "nd", "ndarray",
     "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime", "shutdown", "storage", "sym", "symbol",
-    "trace", "visualization", "viz",
+    "test_utils", "trace", "visualization", "viz",
 ]
 # fmt: on
 

@@ -13,7 +13,7 @@ import operator as python_operator
 import sys
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,10 +21,12 @@ from raymx import indexing, interop, runtime
 from raymx.context import Context, current_context
 from raymx.engine.segment import Failure
 from raymx.errors import ContextError, DTypeError, MXNetError, ShapeError
+from raymx.ops.gradient import gradient_of
 from raymx.ops.infer import infer_call
 from raymx.ops.op import Op, make
 from raymx.ops.params import DTYPES, Shape, as_dtype
 from raymx.ops.shapes import positive_axis
+from raymx.ops.training import in_training
 
 _FLOAT32, _BOOL = DTYPES["float32"], DTYPES["bool"]
 _SCALARS = (int, float, bool, np.number, np.bool_)
@@ -40,7 +42,7 @@ class NDArray:
     """
 
     __slots__ = ("_id", "_var", "_lane", "_ids", "_vars", "_root", "_strides", "_offset", "shape", "dtype", "context",
-                 "writable", "__weakref__")  # fmt: skip
+                 "writable", "_entry", "__weakref__")  # fmt: skip
 
     def __init__(self, lane, context: Context, shape: Shape, dtype: np.dtype, root: NDArray | None = None,
                  strides: tuple[int, ...] | None = None, offset: int = 0):  # fmt: skip
@@ -52,6 +54,7 @@ class NDArray:
         self._strides = strides  # in bytes; None = contiguous
         self._offset = offset  # in bytes from the start of the root's memory
         self.writable = True
+        # `_entry`, where the array stands on a tape, is set by raymx.tape alone
 
     def __del__(self):
         try:
@@ -204,6 +207,9 @@ class NDArray:
 
     def _take(self, source: NDArray) -> None:
         """Write `source`, of a shape that broadcasts, converted to this dtype, from any device."""
+        if _tape is not None and _tape.active():
+            _tape.copy(self, source)
+            return
         if source._lane is self._lane:
             if source._id != self._id:
                 if source._var == self._var:
@@ -220,11 +226,16 @@ class NDArray:
         wanted = tuple(options.pop("shape", wanted))
         op = make("Reshape", shape=wanted, **options)
         new_shape = infer_call(op, (self.shape,), (self.dtype,))[0][0]
+        if _tape is not None and _tape.active():
+            return _tape.reshape(self, new_shape)
+        return self._reshaped(new_shape)
+
+    def _reshaped(self, new_shape: Shape) -> NDArray:
         if self._strides is None:
             return self._view(new_shape, None, 0)
         window = indexing.reshape(self.shape, self._strides, self.dtype, new_shape)
         if window is None:
-            return self.copy().reshape(new_shape)
+            return self.copy()._reshaped(new_shape)
         return self._view(new_shape, window.strides, 0)
 
     def broadcast_to(self, shape) -> NDArray:
@@ -268,6 +279,11 @@ class NDArray:
         """
         if key is Ellipsis or (isinstance(key, slice) and key == slice(None)):
             return self
+        if _tape is not None and _tape.active():
+            return _tape.index(self, key)
+        return self._part(key)
+
+    def _part(self, key) -> NDArray:
         rows = indexing.rows(key, self.shape) if self._strides is None else None
         if rows is not None:
             start, shape = rows
@@ -286,6 +302,9 @@ class NDArray:
         Raises ShapeError, DTypeError for what is no array of numbers, ValueError if `writable` is False.
         """
         self._refuse_read_only()
+        if _tape is not None and _tape.active():
+            _tape.assign(self, key, value)
+            return
         if key is Ellipsis or (isinstance(key, slice) and key == slice(None)):
             self._assign(value)
             return
@@ -315,6 +334,35 @@ class NDArray:
     def _refuse_read_only(self) -> None:
         if not self.writable:
             raise ValueError("this array is read-only (writable is False); copy() it to get one that can be changed.")
+
+    # ---- gradients: see raymx.autograd ----
+
+    @property
+    def grad(self) -> NDArray | None:
+        """The array that takes the gradient, after `attach_grad` or `autograd.mark_variables`; else None."""
+        from raymx import tape
+
+        return tape.grad_of(self)
+
+    def attach_grad(self, grad_req: str = "write", stype: str | None = None) -> None:
+        """Make this a variable: `backward` of what is computed from it while recording writes the gradient into
+        `grad`, new zeros; with `grad_req` "add" adds it there, with "null" leaves it. What it was computed from is
+        forgotten. `stype` must be "default" or None."""
+        from raymx import autograd
+
+        if stype not in (None, "default"):
+            raise MXNetError(f"attach_grad: stype must be 'default', got {stype!r}; there are no sparse arrays.")
+        autograd.mark_variables(self, zeros(self.shape, self.context, self.dtype), grad_req)
+
+    def detach(self) -> NDArray:
+        """The same memory, through which no gradient passes."""
+        return self._view(self.shape, self._strides, 0)
+
+    def backward(self, out_grad: NDArray | None = None, retain_graph: bool = False, train_mode: bool = True) -> None:
+        """The gradients of all variables from which this was computed; see `raymx.autograd.backward`."""
+        from raymx import autograd
+
+        autograd.backward([self], [out_grad], retain_graph, train_mode)
 
     # ---- functions as methods ----
 
@@ -368,6 +416,34 @@ class NDArray:
 
     __hash__ = object.__hash__
 
+    if TYPE_CHECKING:  # they are made below
+        _entry: Any
+
+        def __add__(self, other: Any) -> NDArray: ...
+        def __radd__(self, other: Any) -> NDArray: ...
+        def __iadd__(self, other: Any) -> NDArray: ...
+        def __sub__(self, other: Any) -> NDArray: ...
+        def __rsub__(self, other: Any) -> NDArray: ...
+        def __isub__(self, other: Any) -> NDArray: ...
+        def __mul__(self, other: Any) -> NDArray: ...
+        def __rmul__(self, other: Any) -> NDArray: ...
+        def __imul__(self, other: Any) -> NDArray: ...
+        def __truediv__(self, other: Any) -> NDArray: ...
+        def __rtruediv__(self, other: Any) -> NDArray: ...
+        def __itruediv__(self, other: Any) -> NDArray: ...
+        def __pow__(self, other: Any) -> NDArray: ...
+        def __rpow__(self, other: Any) -> NDArray: ...
+        def __ipow__(self, other: Any) -> NDArray: ...
+        def __mod__(self, other: Any) -> NDArray: ...
+        def __rmod__(self, other: Any) -> NDArray: ...
+        def __imod__(self, other: Any) -> NDArray: ...
+        def __gt__(self, other: Any) -> NDArray: ...
+        def __ge__(self, other: Any) -> NDArray: ...
+        def __lt__(self, other: Any) -> NDArray: ...
+        def __le__(self, other: Any) -> NDArray: ...
+        def __eq__(self, other: Any) -> NDArray: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> NDArray: ...  # type: ignore[override]
+
 
 # ---- running operators ----
 
@@ -377,11 +453,22 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
 
     Raises ContextError, ShapeError, DTypeError where the call stands.
     """
+    if _tape is not None and _tape.active():
+        return _tape.invoke(op, inputs, out, context)
     if out.__class__ is NDArray:
         known = _calls.get((op, out._id, *[x._id for x in inputs]))
         if known is not None and out.writable:
             out._lane.push(*known)
             return out
+    visible = run(op, inputs, out, context)[: op.visible_outputs()]
+    return visible[0] if len(visible) == 1 else visible
+
+
+_tape: Any = None  # the module raymx.tape, while some thread records or trains
+
+
+def run(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None = None, training=False) -> list[NDArray]:
+    """As `invoke`, in the given mode and without looking at the tape; returns hidden outputs, too."""
     names = op.inputs() + op.aux()
     if len(inputs) != len(names):
         raise MXNetError(f"{op.name} takes {len(names)} arrays ({', '.join(names)}), got {len(inputs)}.")
@@ -392,7 +479,7 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
     if given:
         _check_destinations(op, inferred, given, lane, context)
         if any(x._strides is not None for x in given) and not op.inplace:
-            return _by_way_of_whole_arrays(op, inputs, given)
+            return _by_way_of_whole_arrays(op, inputs, given, training)
         inputs = _apart(op, names, inputs, given)
     fresh = [NDArray(lane, context, shape, dtype) for shape, dtype in inferred[len(given):]]
     outputs = given + fresh
@@ -402,7 +489,8 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
         writes += state._vars
     if op.random():
         writes += (lane.rng_var,)
-    task: tuple[Any, ...] = (op, tuple(x._id for x in outputs), tuple(x._id for x in inputs))
+    kernel = in_training(op) if training else op
+    task: tuple[Any, ...] = (kernel, tuple(x._id for x in outputs), tuple(x._id for x in inputs))
     if given:
         for x in fresh:
             lane.new_array(x._id, x.shape, x.dtype)
@@ -411,11 +499,30 @@ def invoke(op: Op, inputs: Sequence[NDArray], out=None, context: Context | None 
     if op.stateful:
         _follow(op, lane)
     call = task, tuple(x._var for x in inputs), writes, op.heavy
-    if out.__class__ is NDArray and not fresh and all(x is y for x, y in zip(inputs, asked, strict=True)):
+    plain = out.__class__ is NDArray and not fresh and not training
+    if plain and all(x is y for x, y in zip(inputs, asked, strict=True)):
         _remember((op, out._id, *[x._id for x in inputs]), call)
     lane.push(*call)
-    visible = outputs[: op.visible_outputs()]
-    return visible[0] if len(visible) == 1 else visible
+    return outputs
+
+
+def run_gradient(
+    op: Op, wants: tuple[str, ...], inputs: Sequence[NDArray], context: Context, looks: tuple, training: bool
+) -> list[NDArray]:
+    """The gradients of `op` for the inputs in `wants`, of the shapes and dtypes in `looks`, from what its backward
+    reads, all on `context`."""
+    gradient = gradient_of(op, wants)
+    lane = inputs[0]._lane if inputs else context.lane
+    outs = [NDArray(lane, context, shape, dtype) for shape, dtype in looks]
+    writes = tuple([x._var for x in outs])
+    if op.stateful:
+        writes += tuple(x._var for x in inputs[len(gradient.inputs()) :])
+    if gradient.random():
+        writes += (lane.rng_var,)
+    task = (in_training(gradient) if training else gradient, tuple([x._id for x in outs]),
+            tuple([x._id for x in inputs]), looks)  # fmt: skip
+    lane.push(task, tuple([x._var for x in inputs]), writes, gradient.heavy)
+    return outs
 
 
 _calls: dict[tuple, tuple] = {}  # (op, id of out, ids of inputs) → what to push for it: ids never come again
@@ -476,13 +583,13 @@ def _check_destinations(op: Op, inferred, given, lane, context) -> None:
             raise DTypeError(f"{op.name}: out must be {dtype}, got {target.dtype}.")
 
 
-def _by_way_of_whole_arrays(op: Op, inputs, given):
+def _by_way_of_whole_arrays(op: Op, inputs, given, training: bool) -> list[NDArray]:
     """For destinations with gaps: only elementwise operators, which may work in place, write to any window."""
     whole = [empty(x.shape, x.context, x.dtype) for x in given]
-    found = invoke(op, inputs, whole)
+    found = run(op, inputs, whole, None, training)
     for target, value in zip(given, whole, strict=True):
         target._take(value)
-    return given[0] if isinstance(found, NDArray) else given + found[len(given) :]
+    return given + found[len(given) :]
 
 
 def _apart(op: Op, names, inputs, given):
@@ -525,12 +632,13 @@ def _binary(equal: str, broadcast: str, scalar: str):
             op = scalar_ops.get((kind, other)) or _scalar_op(scalar_ops, scalar, other)
             out = NDArray(lane, self.context, self.shape, self.dtype)
             lane.push((op, out._ids, self._ids, ((self.shape, self.dtype),)), self._vars, out._vars)
-            return out
+            return out if _tape is None else _tape.note(op, (self,), out)
         elif kind is NDArray and other.shape == self.shape and other.dtype is self.dtype and other._lane is lane:
             out = NDArray(lane, self.context, self.shape, self.dtype)
-            task = (_named(equal), out._ids, (self._id, other._id), ((self.shape, self.dtype),))
+            op = _named(equal)
+            task = (op, out._ids, (self._id, other._id), ((self.shape, self.dtype),))
             lane.push(task, (self._var, other._var), out._vars)
-            return out
+            return out if _tape is None else _tape.note(op, (self, other), out)
         other = _operand(self, other)
         if other is NotImplemented:
             return NotImplemented
@@ -549,7 +657,7 @@ def _inplace(equal: str, broadcast: str, scalar: str):
         if not self.writable:
             self._refuse_read_only()
         kind = other.__class__
-        if (kind is float or kind is int) and self.dtype is not _BOOL:
+        if (kind is float or kind is int) and self.dtype is not _BOOL and _tape is None:
             op = scalar_ops.get((kind, other)) or _scalar_op(scalar_ops, scalar, other)
             self._lane.push((op, self._ids, self._ids), self._vars, self._vars)
             return self
@@ -559,7 +667,7 @@ def _inplace(equal: str, broadcast: str, scalar: str):
         if not isinstance(other, NDArray):
             return invoke(_scalar_op(scalar_ops, scalar, other), (self,), out=self)
         _fits(other.shape, self.shape, f"{equal} in place")
-        if other._lane is not self._lane or other.dtype is not self.dtype or self.dtype is _BOOL:
+        if other._lane is not self._lane or other.dtype is not self.dtype or self.dtype is _BOOL or _tape is not None:
             return invoke(_named(equal if other.shape == self.shape else broadcast), (self, other), out=self)
         if other._var == self._var:
             other = other.copy()
@@ -615,7 +723,8 @@ def _operand(self: NDArray, other):
     if isinstance(other, NDArray):
         return other
     if isinstance(other, _SCALARS):
-        return other.item() if isinstance(other, (np.number, np.bool_)) else int(other)
+        other = other.item() if isinstance(other, (np.number, np.bool_)) else other
+        return int(other) if isinstance(other, bool) else other
     if isinstance(other, (np.ndarray, list, tuple)):
         return array(other, self.context, self.dtype)
     return NotImplemented

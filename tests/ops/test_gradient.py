@@ -29,7 +29,7 @@ def test_inputs_and_outputs(op, wants, inputs):
     gradient = gradient_of(op, wants)
     assert gradient.inputs() == inputs
     assert gradient.outputs() == tuple(f"d_{w}" for w in wants)
-    assert gradient.heavy == op.heavy and not gradient.simple
+    assert gradient.heavy == op.heavy
 
 
 def test_equal_gradients_are_one_object_also_after_pickling():
@@ -88,3 +88,10 @@ def test_a_gradient_may_add_to_what_is_there(onednn, apart):
     np.testing.assert_allclose(outs[0], before[0] + g.T @ data, rtol=1e-5)
     np.testing.assert_allclose(outs[1], before[1] + g.sum(axis=0), rtol=1e-5)
     assert pickle.loads(pickle.dumps(adding)) is adding
+def test_the_gradient_of_one_input_may_have_a_short_way():
+    product = make("_mul")
+    g, lhs, rhs, out = (np.full(2, x) for x in (2.0, 3.0, 4.0, 0.0))
+    gradient_of(product, ("lhs",)).short(np, g, lhs, rhs, out=out)
+    assert list(out) == [8, 8]
+    assert gradient_of(product, ("lhs", "rhs")).short is None
+    assert gradient_of(make("dot"), ("lhs",)).short is None  # has special kernels
