@@ -77,8 +77,8 @@ class Gradient(Op):
 
     def _shortened(self):
         """The kernel with its only destination as `out`, where there is nothing else to prepare."""
-        op = self.op
-        if len(self.wants) != 1 or self.extras or op.heavy or type(op).scratch_backward is not Op.scratch_backward:
+        op, one = self.op, len(self.wants) == 1 and not self.adds
+        if not one or self.extras or op.heavy or type(op).scratch_backward is not Op.scratch_backward:
             return None
         kernel, name = self.forward, self._outputs[0]
         return lambda xp, *ins, out: kernel(xp, *ins, **{name: out})

@@ -515,7 +515,7 @@ def run_gradient(
     lane = inputs[0]._lane if inputs else context.lane
     outs = [NDArray(lane, context, shape, dtype) for shape, dtype in looks]
     writes = tuple([x._var for x in outs])
-    if op.stateful:
+    if gradient.aux():
         writes += tuple(x._var for x in inputs[len(gradient.inputs()) :])
     if gradient.random():
         writes += (lane.rng_var,)

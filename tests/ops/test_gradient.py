@@ -88,6 +88,8 @@ def test_a_gradient_may_add_to_what_is_there(onednn, apart):
     np.testing.assert_allclose(outs[0], before[0] + g.T @ data, rtol=1e-5)
     np.testing.assert_allclose(outs[1], before[1] + g.sum(axis=0), rtol=1e-5)
     assert pickle.loads(pickle.dumps(adding)) is adding
+
+
 def test_the_gradient_of_one_input_may_have_a_short_way():
     product = make("_mul")
     g, lhs, rhs, out = (np.full(2, x) for x in (2.0, 3.0, 4.0, 0.0))
