@@ -125,8 +125,8 @@ def mark_variables(variables, gradients, grad_reqs="write") -> None:
 def backward(heads, head_grads=None, retain_graph: bool = False, train_mode: bool = True) -> None:
     """Write the gradients of `heads` for all variables from which they were computed into the variables' `grad`.
 
-    `head_grads` are the gradients that come in at each head; ones where it is None. Unless `retain_graph`, the record is
-    freed. Raises GraphError for a head that was not recorded, or whose record was freed before.
+    `head_grads` are the gradients that come in at each head; ones where it is None. Unless `retain_graph`, the record
+    is freed. Raises GraphError for a head that was not recorded, or whose record was freed before.
     """
     heads, given = _heads("backward", heads, head_grads)
     with pause(train_mode):
