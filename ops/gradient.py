@@ -78,7 +78,8 @@ class Gradient(Op):
     def _shortened(self):
         """The kernel with its only destination as `out`, where there is nothing else to prepare."""
         op, one = self.op, len(self.wants) == 1 and not self.adds
-        if not one or self.extras or op.heavy or type(op).scratch_backward is not Op.scratch_backward:
+        asks = {"is_train", "rng"} & {*self.extras} or type(op).scratch_backward is not Op.scratch_backward
+        if asks or op.heavy or not one:
             return None
         kernel, name = self.forward, self._outputs[0]
         return lambda xp, *ins, out: kernel(xp, *ins, **{name: out})
