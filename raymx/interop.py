@@ -7,6 +7,8 @@ import operator
 
 import numpy as np
 
+from raymx.errors import ParameterError
+
 _BINARY = {
     np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.true_divide: operator.truediv,
     np.power: operator.pow, np.remainder: operator.mod, np.equal: operator.eq, np.not_equal: operator.ne,
@@ -72,7 +74,10 @@ def _functions():
         def run(x, *args, **options):
             if not isinstance(x, nd.NDArray):  # then the NDArray is somewhere among the options
                 raise _refusal(f"np.{name}")
-            return getattr(x, name)(*args, **options)
+            try:
+                return getattr(x, name)(*args, **options)
+            except ParameterError as error:
+                raise _refusal(f"np.{name}") from error
 
         return run
 

@@ -21,6 +21,7 @@ from raymx import indexing, interop, runtime
 from raymx.context import Context, current_context
 from raymx.engine.segment import Failure
 from raymx.errors import ContextError, DTypeError, MXNetError, ShapeError
+from raymx.methods import add_methods
 from raymx.ops.gradient import gradient_of
 from raymx.ops.infer import infer_call
 from raymx.ops.op import Op, make
@@ -243,12 +244,13 @@ class NDArray:
         lead = (1,) * (len(shape) - self.ndim)
         return invoke(make("broadcast_to", shape=tuple(shape)), (self.reshape(lead + self.shape) if lead else self,))
 
-    def transpose(self, *axes) -> NDArray:
+    def transpose(self, *axes, **options) -> NDArray:
         """A copy with the axes in another order, by default reversed."""
+        axes = (options.pop("axes"),) if "axes" in options else axes
         order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
-        return invoke(make("transpose", axes=tuple(order)), (self,))
+        return invoke(make("transpose", axes=tuple(order), **options), (self,))
 
-    def flatten(self) -> NDArray:
+    def flatten(self, inplace: bool = True) -> NDArray:
         """The same memory as (first axis, everything else)."""
         return self.reshape((self.shape[0], -1))
 
@@ -364,39 +366,11 @@ class NDArray:
 
         autograd.backward([self], [out_grad], retain_graph, train_mode)
 
-    # ---- functions as methods ----
+    # ---- operators; those of raymx/methods.py are methods, too ----
 
-    def sum(self, axis=None, keepdims=False) -> NDArray:
-        """Sum over `axis` (all axes: shape (1,))."""
-        return invoke(make("sum", axis=axis, keepdims=keepdims), (self,))
+    if TYPE_CHECKING:
 
-    def mean(self, axis=None, keepdims=False) -> NDArray:
-        """Mean over `axis` (all axes: shape (1,))."""
-        return invoke(make("mean", axis=axis, keepdims=keepdims), (self,))
-
-    def max(self, axis=None, keepdims=False) -> NDArray:
-        """Largest element over `axis`."""
-        return invoke(make("max", axis=axis, keepdims=keepdims), (self,))
-
-    def min(self, axis=None, keepdims=False) -> NDArray:
-        """Smallest element over `axis`."""
-        return invoke(make("min", axis=axis, keepdims=keepdims), (self,))
-
-    def norm(self) -> NDArray:
-        """Euclidean norm of all elements, shape (1,)."""
-        return invoke(make("norm"), (self,))
-
-    def dot(self, other: NDArray) -> NDArray:
-        """Matrix product."""
-        return invoke(make("dot"), (self, other))
-
-    def abs(self) -> NDArray:
-        """Elementwise magnitude."""
-        return invoke(make("abs"), (self,))
-
-    def clip(self, a_min, a_max) -> NDArray:
-        """Elements held between two bounds."""
-        return invoke(make("clip", a_min=a_min, a_max=a_max), (self,))
+        def __getattr__(self, name: str) -> Any: ...
 
     def __neg__(self) -> NDArray:
         return invoke(make("negative"), (self,))
@@ -747,6 +721,15 @@ for _python, _word in (
 NDArray.__hash__ = object.__hash__  # type: ignore[method-assign, assignment]
 
 
+def _function(name: str):
+    from raymx import opfunctions
+
+    return opfunctions.ndarray_function(name)
+
+
+add_methods(NDArray, _function)
+
+
 # ---- values on their way to this process ----
 
 
@@ -851,10 +834,12 @@ def array(source_array, ctx: Context | None = None, dtype=None) -> NDArray:
     return out
 
 
-def arange(start, stop=None, step=1.0, repeat=1, ctx: Context | None = None, dtype=_FLOAT32) -> NDArray:
-    """Evenly spaced values of [start, stop), each `repeat` times."""
-    values = np.arange(0, start, step) if stop is None else np.arange(start, stop, step)
-    return array(np.repeat(values, repeat), ctx, dtype)
+def arange(
+    start, stop=None, step=1.0, repeat=1, infer_range=None, ctx: Context | None = None, dtype=_FLOAT32
+) -> NDArray:  # fmt: skip
+    """Evenly spaced values of [start, stop), or of [0, start), each `repeat` times."""
+    given = {"start": start, "stop": stop, "step": step, "repeat": repeat, "dtype": checked_dtype(dtype)}
+    return invoke(make("_arange", **given), (), context=ctx)
 
 
 def concatenate(arrays: Sequence[NDArray], axis: int = 0, always_copy: bool = True) -> NDArray:
@@ -866,11 +851,19 @@ def concatenate(arrays: Sequence[NDArray], axis: int = 0, always_copy: bool = Tr
     return invoke(make("Concat", num_args=len(arrays), dim=axis), tuple(arrays))
 
 
-def moveaxis(tensor: NDArray, source: int, destination: int) -> NDArray:
-    """A copy with the axis `source` at the place `destination` (past the end: last), the others in their order."""
-    moved, place = (positive_axis(axis, tensor.ndim) for axis in (source, min(destination, tensor.ndim - 1)))
-    axes = [a for a in range(tensor.ndim) if a != moved]
-    return tensor.transpose(*axes[:place], moved, *axes[place:])
+def moveaxis(tensor: NDArray, source, destination) -> NDArray:
+    """A copy with the axis `source` at the place `destination` (past the end: last), the others in their order; or
+    several axes at several places."""
+    one = isinstance(source, int)
+    sources, places = ((source,), (destination,)) if one else (tuple(source), tuple(destination))
+    if len(sources) != len(places):
+        raise ValueError(f"moveaxis: source {source} and destination {destination} must be equally long.")
+    moved = [positive_axis(axis, tensor.ndim) for axis in sources]
+    axes = [a for a in range(tensor.ndim) if a not in moved]
+    targets = (positive_axis(min(place, tensor.ndim - 1), tensor.ndim) for place in places)
+    for place, axis in sorted(zip(targets, moved, strict=True)):
+        axes.insert(place, axis)
+    return tensor.transpose(*axes)
 
 
 def onehot_encode(indices: NDArray, out: NDArray) -> NDArray:
@@ -985,19 +978,17 @@ def _host_index(key):
 
 
 def __getattr__(name: str):
-    from raymx import families, opfunctions
+    from raymx import opfunctions
 
     if name == "_internal":  # MXNet's name for operators that begin with an underscore
         return sys.modules[__name__]
-    if name in families.PREFIXES:
-        return families.Family(sys.modules[__name__], name)
-    function = opfunctions.ndarray_function(name)
+    found = opfunctions.FAMILIES.get(name) or opfunctions.ndarray_function(name)
     if not hasattr(builtins, name):  # `min` and its like mean Python's in this file
-        globals()[name] = function
-    return function
+        globals()[name] = found
+    return found
 
 
 def __dir__():
     from raymx import opfunctions
 
-    return sorted([*globals(), *opfunctions.names()])
+    return sorted([*globals(), *opfunctions.names(), *opfunctions.FAMILIES])

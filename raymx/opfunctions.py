@@ -11,9 +11,10 @@ import operator
 import numpy as np
 
 import raymx.ops  # noqa: F401  (fills the registry)
-from raymx import opdoc
-from raymx.errors import MXNetError, did_you_mean
-from raymx.ndarray import NDArray, _binary, invoke
+from raymx import composed, opdoc
+from raymx.errors import MXNetError, ShapeError, did_you_mean
+from raymx.families import families
+from raymx.ndarray import NDArray, _binary, array, invoke
 from raymx.ops.op import REGISTRY, Op, make
 
 
@@ -38,14 +39,16 @@ _TWO_OPERANDS = {
 
 def names() -> list[str]:
     """The names of all functions, aliases included."""
-    return sorted({*REGISTRY, *_TWO_OPERANDS})
+    return sorted({*REGISTRY, *_TWO_OPERANDS, *composed.COMPOSED})
 
 
 @functools.cache
-def ndarray_function(name: str):
-    """The imperative function of that name. Raises AttributeError with the nearest known name."""
+def ndarray_function(name: str, shown: str = ""):
+    """The imperative function of that name, called `shown`. Raises AttributeError with the nearest known name."""
     if name in _TWO_OPERANDS:
         return _of_two_operands(name)
+    if name in composed.COMPOSED:
+        return composed.bound(name, ndarray_function)
     if name.startswith("__") or name not in REGISTRY:
         raise AttributeError(f"module 'raymx.ndarray' has no attribute {name!r}{did_you_mean(name, names())}")
     cls = REGISTRY[name]
@@ -60,7 +63,7 @@ def ndarray_function(name: str):
         op = make(cls, **params)
         return invoke(op, _inputs(op, arrays, params, options), out, ctx)
 
-    function.__name__ = function.__qualname__ = name
+    function.__name__ = function.__qualname__ = shown or name
     function.__doc__ = opdoc.document(cls, "ndarray")
     function.__signature__ = opdoc.signature(cls, "ndarray")  # type: ignore[attr-defined]
     return function
@@ -81,6 +84,22 @@ def _of_two_operands(name: str):
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"`{name}` of two arrays, stretched as in NumPy, or of an array and a number, in either order."
     return function
+
+
+def boolean_mask(data: NDArray, index: NDArray, axis: int = 0) -> NDArray:
+    """The slices of data along `axis` at which index (K,) is not 0. Waits for index, since the shape depends on it.
+
+    Raises ShapeError if nothing is left.
+    """
+    if index.shape != (data.shape[axis],):
+        raise ShapeError(f"boolean_mask: index must have shape ({data.shape[axis]},), got {index.shape}.")
+    kept = np.flatnonzero(index.asnumpy())
+    if kept.size == 0:
+        raise ShapeError("boolean_mask: index is 0 everywhere, and there are no arrays without elements.")
+    return data.take(array(kept, data.context, "int64"), axis=axis)
+
+
+FAMILIES = families("mx.nd", ndarray_function, contrib={"boolean_mask": boolean_mask, **composed.TESTS})
 
 
 def _sort(cls: type[Op], args, out, options):

@@ -18,17 +18,20 @@ import operator
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from raymx import families, opdoc
+from raymx import composed, opdoc
 from raymx.attribute import AttrScope, check_attributes
+from raymx.context import current_context
 from raymx.errors import DTypeError, GraphError, ParameterError, ShapeError, did_you_mean
+from raymx.families import families
 from raymx.graph import attributes
 from raymx.graph import json as graph_json
 from raymx.graph.infer import infer_shapes, infer_types
 from raymx.graph.node import Entry, Node, argument_nodes, aux_nodes, topological
+from raymx.methods import add_methods
 from raymx.name import NameManager
 from raymx.ops.infer import complete
 from raymx.ops.op import REGISTRY, Op, find, make
@@ -36,7 +39,7 @@ from raymx.ops.params import DTYPE_IDS, Shape, as_dtype, text
 
 # fmt: off
 __all__ = [
-    "Group", "Symbol", "Variable", "arange", "hypot", "load", "load_json", "maximum", "minimum", "ones", "pow",
+    "Group", "Symbol", "Variable", "arange", "full", "hypot", "load", "load_json", "maximum", "minimum", "ones", "pow",
     "power", "var", "zeros",
 ]
 # fmt: on
@@ -342,7 +345,29 @@ class Symbol:
         nodes = {node.name: node for node in arguments}
         return [nodes[name] for name in names]
 
-    # ---- arithmetic ----
+    def eval(self, ctx=None, **kwargs):
+        """The outputs for the arguments given as arrays, as a list; binds and runs once."""
+        return self.bind(ctx or current_context(), kwargs).forward()
+
+    # ---- operators; those of raymx/methods.py are methods, too ----
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def reshape(self, *shape, **kwargs) -> Symbol:
+        """In another shape, with the codes of the operator `Reshape`."""
+        given = {"shape": _one_or_many(shape)} if shape else {}
+        return _function("reshape")(self, **given, **kwargs)
+
+    def transpose(self, *axes, **kwargs) -> Symbol:
+        """With the axes in another order, by default reversed."""
+        given = {"axes": _one_or_many(axes)} if axes else {}
+        return _function("transpose")(self, **given, **kwargs)
+
+    def astype(self, dtype, **kwargs) -> Symbol:
+        """With the elements converted to `dtype`."""
+        return _function("cast")(self, dtype=dtype, **kwargs)
 
     def __add__(self, other):
         return _arithmetic(self, other, "_Plus")
@@ -411,6 +436,10 @@ class Symbol:
 # ---- leaves and groups ----
 
 
+def _one_or_many(values: tuple):
+    return values[0] if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
+
+
 def var(
     name: str, attr=None, shape=None, lr_mult=None, wd_mult=None, dtype=None, init=None, **kwargs
 ) -> Symbol:  # fmt: skip
@@ -465,9 +494,14 @@ def ones(shape, dtype=None, **kwargs) -> Symbol:
     return _function("_ones")(shape=shape, dtype=dtype or "float32", **kwargs)
 
 
-def arange(start, stop=None, step=1.0, repeat=1, dtype=None, **kwargs) -> Symbol:
+def full(shape, val, dtype=None, **kwargs) -> Symbol:
+    """`val` everywhere, as `zeros`."""
+    return _function("_full")(shape=shape, value=val, dtype=dtype or "float32", **kwargs)
+
+
+def arange(start, stop=None, step=1.0, repeat=1, infer_range=False, dtype=None, **kwargs) -> Symbol:
     """Numbers from `start` to below `stop` (from 0 to below `start` without it), each `repeat` times."""
-    given = {"start": start, "stop": stop, "step": step, "repeat": repeat}
+    given = {"start": start, "stop": stop, "step": step, "repeat": repeat, "infer_range": infer_range}
     return _function("_arange")(**given, dtype=dtype or "float32", **kwargs)
 
 
@@ -579,37 +613,50 @@ def _match(op: Op, who: str, positional, symbols: dict[str, Symbol]) -> dict[str
     return given
 
 
-_functions: dict[str, Callable[..., Symbol]] = {}
+_functions: dict[tuple[str, str], Callable[..., Symbol]] = {}
 
 
-def _function(name: str) -> Callable[..., Symbol]:
-    """The function of the operator `name`, with its docstring and signature."""
-    if name not in _functions:
+def _function(name: str, shown: str = "") -> Callable[..., Symbol]:
+    """The function of the operator `name`, called `shown`, with its docstring and signature."""
+    if name in composed.COMPOSED:
+        return composed.bound(name, _function)
+    if (name, shown) not in _functions:
         cls = find(name)
 
         def function(*args, name: str | None = None, attr=None, **kwargs) -> Symbol:
             return create(cls, hint, args, kwargs, name, attr)
 
-        hint = name.lower().removeprefix("_contrib_")
-        function.__name__ = function.__qualname__ = name
+        hint = (shown or name).lower().removeprefix("_contrib_")
+        function.__name__ = function.__qualname__ = shown or name
         function.__doc__ = opdoc.document(cls, "symbol")
         function.__signature__ = opdoc.signature(cls, "symbol")  # type: ignore[attr-defined]
-        _functions[name] = function
-    return _functions[name]
+        _functions[name, shown] = function
+    return _functions[name, shown]
+
+
+def _boolean_mask(data, index, axis=0):
+    raise GraphError(
+        "boolean_mask: the shape of its result depends on values, which a symbol does not have; call "
+        "mx.nd.contrib.boolean_mask on arrays, or keep the shape with mx.sym.where."
+    )
+
+
+add_methods(Symbol, _function)
+_FAMILIES = families("mx.sym", _function, contrib={"boolean_mask": _boolean_mask, **composed.TESTS})
 
 
 def __getattr__(name: str):
-    if name in REGISTRY:
+    if name in REGISTRY or name in composed.COMPOSED:
         return _function(name)
+    if name in _FAMILIES:
+        return _FAMILIES[name]
     if name == "_internal":  # MXNet's name for operators that begin with an underscore
         return sys.modules[__name__]
-    if name in families.PREFIXES:
-        return families.Family(sys.modules[__name__], name)
     raise AttributeError(f"raymx.symbol has no operator or function {name!r}{did_you_mean(name, __dir__())}.")
 
 
 def __dir__():
-    return sorted({*__all__, *REGISTRY})
+    return sorted({*__all__, *REGISTRY, *composed.COMPOSED, *_FAMILIES})
 
 
 def _arithmetic(symbol: Symbol, other, op_name: str):
