@@ -13,9 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
+from digits import History, devices, load, options
 
 import raymx as mx
 
@@ -25,7 +25,7 @@ HIDDEN = (128, 64)
 def main(argv: list[str] | None = None) -> float:
     """Train as the command line says; returns the accuracy on the test data."""
     args = arguments().parse_args(argv)
-    (x_train, y_train), (x_test, y_test) = load_mnist(args.data) if args.data else load_digits()
+    (x_train, y_train), (x_test, y_test) = load(args.data)
     if args.predict:
         np.save(args.predict, predict(*mx.model.load_checkpoint(args.prefix, args.num_epochs), x_test))
         return float("nan")
@@ -55,16 +55,7 @@ def main(argv: list[str] | None = None) -> float:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder or URL with MNIST's idx files (default: scikit-learn's digits)")
-    parser.add_argument("--ctx", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--num-devices", type=int, default=1, help="each batch is cut over so many devices")
-    parser.add_argument("--num-epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=0.1, help="learning rate")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--prefix", help="where to save PREFIX-symbol.json and PREFIX-NNNN.params; may be a URL "
-                                         "(default: a new temporary folder)")  # fmt: skip
+    parser = options(__doc__, num_epochs=10, lr=0.1)
     parser.add_argument("--plot", metavar="FILE.png", help="draw the learning curve")
     parser.add_argument("--predict", metavar="FILE.npy", help="only load PREFIX at --num-epochs and save what it "
                                                               "predicts for the test data")  # fmt: skip
@@ -79,90 +70,6 @@ def network():
         net = mx.sym.Activation(net, act_type="relu", name=f"relu{i}")
     net = mx.sym.FullyConnected(net, num_hidden=10, name=f"fc{len(HIDDEN) + 1}")
     return mx.sym.SoftmaxOutput(net, name="softmax")
-
-
-def devices(kind: str, count: int) -> list[mx.Context]:
-    if kind == "cpu":
-        return [mx.cpu(i) for i in range(count)]
-    if mx.num_gpus() == 0:
-        mx.init(virtual_gpus=count)
-    return [mx.gpu(i) for i in range(count)]
-
-
-# ---- data ----
-
-
-def load_digits():
-    """((images, labels) to train on, the same to test on) from scikit-learn."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    order = np.random.RandomState(0).permutation(len(digits.target))
-    return split(digits.data[order] / 16, digits.target[order])
-
-
-def load_mnist(folder: str):
-    """((images, labels) to train on, the same to test on); MNIST's test files serve for both if they are alone."""
-    test = read(folder, "t10k-images-idx3-ubyte"), read(folder, "t10k-labels-idx1-ubyte")
-    try:
-        train = read(folder, "train-images-idx3-ubyte"), read(folder, "train-labels-idx1-ubyte")
-    except FileNotFoundError:
-        return split(flat(test[0]), test[1])
-    return (flat(train[0]), train[1]), (flat(test[0]), test[1])
-
-
-def read(folder: str, name: str) -> np.ndarray:
-    """The array in the idx file `name` or `name`.gz."""
-    path = f"{folder.rstrip('/')}/{name}"
-    return mx.io.read_idx(path if mx.storage.exists(path) else f"{path}.gz")
-
-
-def flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / 256
-
-
-def split(x: np.ndarray, y: np.ndarray):
-    """The first four fifths and the rest."""
-    cut = len(x) * 4 // 5
-    return (x[:cut].astype(np.float32), y[:cut]), (x[cut:].astype(np.float32), y[cut:])
-
-
-# ---- what happened ----
-
-
-class History:
-    """Callbacks that print a line for each epoch and remember its accuracies."""
-
-    def __init__(self, samples: int):
-        self.metric = mx.metric.create("acc")
-        self.train: list[float] = []
-        self.test: list[float] = []
-        self._samples, self._began, self._speed = samples, time.perf_counter(), 0.0
-
-    def trained(self, epoch, symbol, arg_params, aux_params) -> None:
-        self._speed = self._samples / (time.perf_counter() - self._began)
-        self.train.append(self.metric.get()[1])
-
-    def tested(self, param) -> None:
-        self.test.append(self.metric.get()[1])
-        print(f"epoch {param.epoch + 1}: train accuracy {self.train[-1]:.4f}, test accuracy {self.test[-1]:.4f}, "
-              f"{self._speed:.0f} samples/s")  # fmt: skip
-        self._began = time.perf_counter()
-
-    def plot(self, path: str) -> None:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-
-        figure, axes = plt.subplots()
-        epochs = range(1, len(self.test) + 1)
-        axes.plot(epochs, self.train, label="train")
-        axes.plot(epochs, self.test, label="test")
-        axes.set(xlabel="epoch", ylabel="accuracy")
-        axes.legend()
-        figure.savefig(path)
-        plt.close(figure)
 
 
 def predict(symbol, arg_params, aux_params, x: np.ndarray) -> np.ndarray:

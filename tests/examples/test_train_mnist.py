@@ -1,33 +1,21 @@
 """The digits example: it learns, saves, and predicts the same from a fresh process."""
 
 import gzip
-import importlib.util
-import os
+import importlib
 import re
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import raymx as mx
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "train_mnist.py"
 SAME = "a fresh process predicts the same with the saved network, bit for bit"
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("train_mnist", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """The fresh process finds the same raymx as this one, installed or not."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")]))
+    return importlib.import_module("train_mnist")
 
 
 @pytest.fixture
@@ -61,21 +49,21 @@ def idx(array):
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_mnist_files(example, tmp_path, alone, whole):
-    (x, y), (x_test, y_test) = example.load_digits()
+    digits = importlib.import_module("digits")
+    (x, y), (x_test, y_test) = digits.load_digits()
     pictures = (x.reshape(-1, 8, 8) * 255, y), (x_test.reshape(-1, 8, 8) * 255, y_test)
     for name, (images, labels) in zip(("t10k", "train") if whole else ("t10k",), pictures, strict=False):
         (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
         (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
-    (train, _), (test, _) = example.load_mnist(str(tmp_path))
+    (train, _), (test, _) = digits.load_mnist(str(tmp_path))
     assert (len(train), len(test)) == ((360, 1437) if whole else (1149, 288))
     assert (train.dtype, train.shape[1:]) == (np.float32, (64,))
     if not whole:
         assert example.main(["--data", str(tmp_path), "--prefix", str(tmp_path / "net"), "--num-epochs", "6"]) >= 0.9
 
 
-@pytest.mark.skipif("RAYMX_TEST_MNIST" not in os.environ, reason="RAYMX_TEST_MNIST names no folder with MNIST's files")
-def test_mnist(example, tmp_path):
-    assert example.main(["--data", os.environ["RAYMX_TEST_MNIST"], "--prefix", str(tmp_path / "mnist")]) >= 0.94
+def test_mnist(example, mnist, tmp_path):
+    assert example.main(["--data", mnist, "--prefix", str(tmp_path / "mnist")]) >= 0.94
 
 
 def test_equal_seeds_save_equal_bits(example, tmp_path, alone):
