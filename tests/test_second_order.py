@@ -28,8 +28,7 @@ ROWS = {
     "clip": lambda x: nd.clip(x, 0.3, 0.7) ** 2,
     "dot": lambda x: nd.dot(x, x, transpose_b=True) ** 2 + nd.dot(nd.dot(x, x, transpose_a=True), x.T).sum(),
     "batch_dot": lambda x: nd.batch_dot(x.reshape((1, 2, 3)), x.reshape((1, 2, 3)), transpose_b=True) ** 2,
-    "FullyConnected": lambda x: nd.FullyConnected(x, x * 2, x[0] * 3, num_hidden=2) ** 2 if 0 else nd.FullyConnected(
-        x, x * 2, x[:, 1], num_hidden=2) ** 2,
+    "FullyConnected": lambda x: nd.FullyConnected(x, x * 2, x[:, 1], num_hidden=2) ** 2,
     "Activation": lambda x: sum(nd.Activation(x * x, act_type=a) for a in ("relu", "tanh", "sigmoid", "softrelu")),
     "shapes": lambda x: (nd.Concat(x, x * x, dim=0).T.reshape((2, 6)) ** 2).mean(axis=0) * 3,
     "indices": lambda x: x[[0, 1, 0]] ** 2 * x[0] + nd.where(nd.array([1, 0], dtype="float64"), x, x * x)[1] ** 2,
