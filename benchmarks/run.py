@@ -8,7 +8,7 @@ import sys
 
 from harness import add_common_flags, run
 
-NAMES = ("eager", "mlp", "lenet", "resnet", "lstm", "sync", "imports", "overlap", "memory", "planned")
+NAMES = ("eager", "mlp", "lenet", "resnet", "lstm", "sync", "imports", "overlap", "memory", "planned", "recompute")
 
 
 def main(argv=None) -> int:

@@ -318,7 +318,7 @@ class Executor:
     def _trace(self, who: str, fused: bool) -> Traced:
         """The graph with its gradient; `fused` lets nodes be joined and dropped."""
         wrt = [node for node, req in zip(self._arguments, self._reqs, strict=True) if req != "null"]
-        pairs = "onednn" in self._ctx.lane.kernels and config.get("recompute") == "none"
+        pairs = "onednn" in self._ctx.lane.kernels
         simplify = partial(fuse, pairs=pairs) if fused and config.get("fuse") else None
         return traced_graph(who, self._symbol.heads, self._variables(), wrt, simplify)
 

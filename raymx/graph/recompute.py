@@ -23,7 +23,8 @@ from raymx.ops.repeat import Repeat, repeat_of
 
 MODES = ("none", "mirror", "sqrt")
 SMALL = 16  # an output this many times smaller than the largest value that its node reads or makes is kept
-DEAR = ("Concat", "SoftmaxOutput")  # not heavy, but what they make is as well kept, as in MXNet
+DEAR = ("Concat", "SoftmaxOutput")  # not heavy, but `mirror` keeps what they make, as in MXNet
+CHEAP = ("BatchNorm", "_batchnorm_relu", "LRN", "Pooling")  # heavy, and repeated none the less
 
 Gone = AbstractSet[Entry]  # the values of forward that backward makes again
 
@@ -44,7 +45,8 @@ def _forced(node: Node) -> bool:
 
 
 def _cheap(node: Node) -> bool:
-    return node.op is not None and not node.op.heavy and node.op.name not in DEAR
+    op = node.op
+    return op is not None and (op.name in CHEAP if op.heavy else op.name not in DEAR)
 
 
 def _gone(traced: Traced, unwanted: Callable[[Entry], bool]) -> Gone:

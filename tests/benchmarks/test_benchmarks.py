@@ -20,6 +20,7 @@ TINY = {
     "overlap": {"size": 8, "dots": 2},
     "memory": {"ops": 20, "warm_ops": 5},
     "planned": {"batch": 2},
+    "recompute": {"layers": 4, "filters": 4, "side": 4, "batch": 2},
 }
 
 
@@ -51,7 +52,7 @@ def test_in_process(script, name):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("name", [name for name in TINY if name not in ("imports", "planned")])
+@pytest.mark.parametrize("name", [name for name in TINY if name not in ("imports", "planned", "recompute")])
 def test_through_actors(script, name):
     check(script, name, "raymx-actor")
 

@@ -199,3 +199,26 @@ def test_small_outputs_are_kept():
 def test_without_gradients_nothing_is_repeated():
     heads, values = chain(3, {"force_mirroring": "True"})
     assert not Bound(heads, values, mode="sqrt").traced.backward
+
+
+def test_mirror_repeats_a_normalisation_and_its_averages_move_once():
+    x = head = variable("x")
+    values = {x: array(4, 3, 5, 5)}
+    states = {}
+    for i in range(6):
+        names = [variable(f"{n}{i}") for n in ("gamma", "beta", "mean", "var")]
+        values |= dict(zip(names, (array(3), array(3), np.zeros(3), np.ones(3)), strict=True))
+        states |= dict.fromkeys(names[2:])
+        head = apply("BatchNorm", apply("square", head, name=f"square{i}"), *names, fix_gamma=False, name=f"bn{i}")
+    reqs = {v: "write" for v in values if v not in states}
+    results = []
+    for mode in MODES:
+        bound = Bound([head], values, reqs, mode=mode)
+        bound.forward()
+        gradients = [g.copy() for g in bound.backward([1.0]).values()]
+        results.append(gradients + [bound.device[bound.of[v]].copy() for v in states])
+        assert ("BatchNorm" in {node.op.name for node in bound.traced.extra}) == (mode != "none")
+    for found in results[1:]:
+        for a, b in zip(found, results[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert all((x != 0).any() for x in results[0][-12:])
