@@ -170,14 +170,14 @@ class NumpyOp(PythonOp):
     """An operator on NumPy arrays: on a CPU the device's own memory, to be read and filled in place."""
 
     def get_symbol(self, *args, name=None, attr=None, **kwargs):
-        return symbol.create(Native, "numpyop", args, {**kwargs, "info": self}, name, attr)
+        return symbol.create(Native, "_native", args, {**kwargs, "info": self}, name, attr)
 
 
 class NDArrayOp(PythonOp):
     """An operator on NDArrays of the device."""
 
     def get_symbol(self, *args, name=None, attr=None, **kwargs):
-        return symbol.create(NativeNDArray, "ndarrayop", args, {**kwargs, "info": self}, name, attr)
+        return symbol.create(NativeNDArray, "_ndarray", args, {**kwargs, "info": self}, name, attr)
 
     def declare_backward_dependency(self, out_grad: list[int], in_data: list[int], out_data: list[int]) -> list[int]:
         """Which of these numbers backward reads."""
