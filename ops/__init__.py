@@ -34,4 +34,4 @@ from raymx.ops import (  # noqa: F401
     trigonometry,
     update,
 )
-from raymx.ops.kernels import onednn, onednn_rnn  # noqa: F401
+from raymx.ops.kernels import onednn  # noqa: F401

@@ -39,8 +39,9 @@ class Convolving(Sliding):
             raise ParameterError(
                 f"{self.name}: num_filter must be a multiple of num_group={self.num_group}, got {self.num_filter}."
             )
-        if self.channels_last:
+        if self.channels_last or self.num_group not in (1, self.num_filter):
             self.channelled = ()
+        self.gains = bool(self.channelled)
         self.windows = Windows(self.kernel, self.stride, self.dilate, self.pad)
 
     def inputs(self):

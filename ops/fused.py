@@ -10,6 +10,7 @@ import numpy as np
 from raymx.ops.convolution import Convolution
 from raymx.ops.elementwise import ZERO, rectify
 from raymx.ops.layers import Activation
+from raymx.ops.layout import BLOCKED, fits
 from raymx.ops.normalize import BatchNorm
 from raymx.ops.op import Op, make, operator
 from raymx.ops.params import param
@@ -46,7 +47,8 @@ class ConvolutionActivation(Convolution):
 
 @operator("_batchnorm_relu")
 class BatchNormRelu(BatchNorm):
-    """out = max(BatchNorm(data), 0). The hidden output `mask` holds a bit for each element: whether it is above 0."""
+    """out = max(BatchNorm(data), 0). The hidden output `mask` tells which elements are above 0: in bits, or in bytes
+    where the channels do not fill blocks, as oneDNN has it."""
 
     def outputs(self):
         return ("out", "mean", "var", "mask")
@@ -59,8 +61,11 @@ class BatchNormRelu(BatchNorm):
 
     def infer_shape(self, data=None, gamma=None, beta=None, moving_mean=None, moving_var=None, out=None):
         shapes = super().infer_shape(data, gamma, beta, moving_mean, moving_var, out)
-        size = math.prod(shapes["data"] or (0,))
-        return {**shapes, "mask": (-(-size // 8),)} if size else shapes
+        data = shapes["data"] or (0,)
+        size = math.prod(data)
+        if not size:
+            return shapes
+        return {**shapes, "mask": (-(-size // 8) if len(data) > 2 and fits(BLOCKED, data) else size,)}
 
     def infer_type(self, known):
         types = super().infer_type({n: t for n, t in known.items() if n != "mask"})
@@ -72,9 +77,19 @@ class BatchNormRelu(BatchNorm):
         super().forward(
             xp, data, gamma, beta, moving_mean, moving_var, out=out, mean=mean, var=var, is_train=is_train
         )
+        self.rectify(xp, out, mask)
+
+    def rectify(self, xp, out, mask) -> None:
+        """out = max(out, 0), and note where that is above 0."""
         rectify(xp, out, out)
         if mask is not None:
-            xp.copyto(mask, xp.packbits(out > 0, bitorder="little"))
+            alive = out > 0
+            xp.copyto(mask, alive.reshape(-1) if mask.size == out.size else xp.packbits(alive, bitorder="little"))
+
+    def gate(self, xp, g, mask, gated) -> None:
+        """gated = g where the output is above 0, else 0."""
+        alive = mask if mask.size == g.size else xp.unpackbits(mask, bitorder="little")[: g.size]
+        xp.multiply(g, alive.reshape(g.shape), out=gated)
 
     def scratch_backward(self, shapes, dtype):
         return {**super().scratch_backward(shapes, dtype), "gated": (shapes["g"], dtype)}
@@ -83,8 +98,7 @@ class BatchNormRelu(BatchNorm):
         self, xp, g, data, gamma, mean, var, mask, moving_mean, moving_var, *, d_data=None, d_gamma=None, d_beta=None,
         is_train=False, centred, gated,
     ):  # fmt: skip
-        alive = xp.unpackbits(mask, bitorder="little")[: g.size].reshape(g.shape)
-        xp.multiply(g, alive, out=gated)
+        self.gate(xp, g, mask, gated)
         super().backward(
             xp, gated, data, gamma, mean, var, moving_mean, moving_var, d_data=d_data, d_gamma=d_gamma, d_beta=d_beta,
             is_train=is_train, centred=centred,

@@ -47,3 +47,16 @@ def laid_out(memory, shape: Shape, layout: str):
 def unblocked(array):
     """A view of `array` as (N, C / 16, 16, …) if it is blocked: what `copyto` needs to go from and to other layouts."""
     return np.moveaxis(array.view(np.ndarray), -1, 2) if isinstance(array, Blocked) else array
+
+
+def layout_of(array) -> str:
+    """The layout of an array; that of one with gaps is taken for C order."""
+    if isinstance(array, Blocked):
+        return BLOCKED
+    last = array.ndim > 2 and not array.flags.c_contiguous and np.moveaxis(array, 1, -1).flags.c_contiguous
+    return NHWC if last else PLAIN
+
+
+def logical(array) -> Shape:
+    """The shape (N, C, …) of an array of any layout."""
+    return array.stands_for if isinstance(array, Blocked) else array.shape

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from raymx.errors import ParameterError
+from raymx.ops.layout import laid_out, layout_of, logical
 from raymx.ops.op import operator
 from raymx.ops.params import Shape, param
 from raymx.ops.shapes import agreed
@@ -44,7 +45,7 @@ class Pooling(Sliding):
         self.power = self.p_value or 1
         if self.pool_type == "lp" and self.p_value is None:
             raise ParameterError(f"{self.name}: pool_type='lp' needs p_value, 1, 2 or 3.")
-        if self.channels_last:
+        if self.channels_last or not self._is_simple():
             self.channelled = ()
         if self.global_pool:
             return
@@ -54,6 +55,13 @@ class Pooling(Sliding):
         self.stride, self.pad = per_axis(self.stride, 1, n), per_axis(self.pad, 0, n)
         self.check_windows("stride", "pad")
         self.check_layout(n)
+
+    def _is_simple(self) -> bool:
+        """Whether special kernels, too, can do it."""
+        if self.pool_type == "avg":
+            beyond = self.pooling_convention != "valid" and any(self.pad) and self.count_include_pad is not False
+            return self.global_pool or self.whole_kernel or not beyond
+        return self.pool_type == "max" and not self.global_pool
 
     def outputs(self):
         return ("out", "where") if self.pool_type == "max" else ("out",)
@@ -105,11 +113,15 @@ class Pooling(Sliding):
 
     # ---- kernels ----
 
+    def positions(self, where, out):
+        """`where`, which is memory in C order, as an array in out's layout (N, C, *Y)."""
+        return self.first(where) if self.channels_last else laid_out(where.reshape(-1), logical(out), layout_of(out))
+
     def forward(self, xp, data, *, out, where=None):
-        data, out, where = self.first(data), self.first(out), self.first(where)
+        data, out = self.first(data), self.first(out)
         windows = self.windows(data.shape[2:])
         if self.pool_type == "max":
-            self._maximum(xp, windows, data, out, where)
+            self._maximum(xp, windows, data, out, None if where is None else self.positions(where, out))
             return
         out[...] = 0
         for offset in windows.offsets():
@@ -148,7 +160,7 @@ class Pooling(Sliding):
 
     def backward(self, xp, g, *kept, d_data=None, part=None):
         g, d_data = self.first(g), self.first(d_data)
-        kept = tuple(self.first(array) for array in kept)
+        kept = (self.positions(*kept, g),) if self.pool_type == "max" else tuple(map(self.first, kept))
         windows = self.windows(d_data.shape[2:])
         if self.pool_type == "avg":
             xp.divide(g, self._counts(xp, windows, d_data, g), out=part)

@@ -76,6 +76,11 @@ _row("Convolution", convolve, (2, 4, 5, 5), (4, 1, 3, 3), kernel=(3, 3), num_fil
 _row("Convolution", convolve, (2, 3, 4, 4), (5, 3, 1, 1), (5,), kernel=(1, 1), num_filter=5, stride=(2, 2))
 _row("Convolution", convolve, (1, 1, 3, 3), (2, 1, 3, 3), (2,), kernel=(3, 3), num_filter=2)
 _row("Convolution", convolve, (2, 16, 5, 5), (32, 16, 3, 3), (32,), kernel=(3, 3), num_filter=32, pad=(1, 1))
+_row("Convolution", convolve, (2, 32, 6, 5), (16, 32, 3, 3), kernel=(3, 3), num_filter=16, dilate=(2, 1), stride=(1, 2),
+     no_bias=True)
+_row("Convolution", convolve, (2, 16, 5, 5), (16, 1, 3, 3), (16,), kernel=(3, 3), num_filter=16, num_group=16)
+_row("Convolution", convolve, (2, 16, 9), (16, 16, 3), (16,), kernel=(3,), num_filter=16, pad=(1,))
+_row("Convolution", convolve, (1, 16, 4, 3, 4), (16, 16, 2, 2, 2), (16,), kernel=(2, 2, 2), num_filter=16)
 _row("Convolution", convolve, (2, 3, 9), (4, 3, 3), (4,), kernel=(3,), num_filter=4, stride=(2,), pad=(1,))
 _row("Convolution", convolve, (2, 4, 9), (4, 2, 2), kernel=(2,), num_filter=4, num_group=2, dilate=(3,), no_bias=True)
 _row("Convolution", convolve, (1, 2, 4, 5, 4), (3, 2, 2, 3, 2), (3,), kernel=(2, 3, 2), num_filter=3, pad=(1, 0, 1),
@@ -90,6 +95,8 @@ _row("Deconvolution", deconvolve, (2, 4, 3, 3), (4, 3, 2, 2), kernel=(2, 2), num
 _row("Deconvolution", deconvolve, (2, 3, 4, 4), (3, 2, 2, 3), kernel=(2, 3), num_filter=2, dilate=(2, 1), pad=(0, 1))
 _row("Deconvolution", deconvolve, (1, 2, 3, 3), (2, 1, 4, 4), kernel=(4, 4), num_filter=1, stride=(2, 2),
      target_shape=(7, 6))
+_row("Deconvolution", deconvolve, (2, 16, 4, 4), (16, 16, 3, 3), (16,), kernel=(3, 3), num_filter=16, stride=(2, 2),
+     pad=(1, 1), adj=(1, 1), no_bias=False)
 _row("Deconvolution", deconvolve, (2, 3, 5), (3, 2, 4), (2,), kernel=(4,), num_filter=2, stride=(2,), pad=(1,),
      no_bias=False)
 _row("Deconvolution", deconvolve, (1, 2, 2, 3, 2), (2, 3, 2, 2, 3), kernel=(2, 2, 3), num_filter=3, stride=(2, 1, 2),

@@ -20,11 +20,12 @@ def _convolve_and(act_type, **settings):
     return lambda x, w, b=0: FUNCTIONS[act_type](convolve(x, w, b, **settings))
 
 
-def _batch_norm_relu(*settings):
+def _batch_norm_relu(*settings, **more):
     def reference(*arrays):
-        values = batch_norm(*settings)(*arrays)
+        values = batch_norm(*settings, **more)(*arrays)
         out = np.maximum(values["out"], 0)
-        return {**values, "out": out, "mask": np.packbits(out > 0, bitorder="little")}
+        packed = out.ndim > 2 and out.shape[1] % 16 == 0
+        return {**values, "out": out, "mask": np.packbits(out > 0, bitorder="little") if packed else (out > 0).ravel()}
 
     return reference
 
@@ -35,11 +36,15 @@ for name in FUNCTIONS:
          ref=_convolve_and(name, pad=(1, 1)))
 case("_conv_act", (2, 16, 6, 5), (16, 16, 3, 3), kernel=(3, 3), num_filter=16, stride=(2, 2), no_bias=True,
      act_type="relu", ref=_convolve_and("relu", stride=(2, 2)))
+for name in FUNCTIONS:
+    case("_conv_act", (2, 16, 4, 5), (16, 16, 3, 3), (16,), kernel=(3, 3), num_filter=16, pad=(1, 1), act_type=name,
+         ref=_convolve_and(name, pad=(1, 1)))
 case("_conv_act", (2, 4, 8), (6, 2, 3), (6,), kernel=(3,), num_filter=6, num_group=2, act_type="tanh",
      ref=_convolve_and("tanh", groups=2))
 case("_batchnorm_relu", (3, 4, 5, 2), *_vectors(4), train=True, dtypes=WIDE, ref=_batch_norm_relu())
 case("_batchnorm_relu", (3, 16, 5, 2), *_vectors(16), train=True, fix_gamma=False, dtypes=WIDE,
      ref=_batch_norm_relu(1e-3, False))
+case("_batchnorm_relu", (3, 32, 5, 2), *_vectors(32), dtypes=WIDE, ref=_batch_norm_relu(train=False))
 case("_batchnorm_relu", (3, 5), *_vectors(5), fix_gamma=False, dtypes=WIDE, ref=_batch_norm_relu(1e-3, False, False))
 case("_batchnorm_relu", (3, 4, 5, 2), *_vectors(4), train=True, use_global_stats=True, dtypes=WIDE,
      ref=_batch_norm_relu(1e-3, True, False))

@@ -74,6 +74,7 @@ case("BatchNorm", (4, 3, 5), *_vectors(3), train=True, fix_gamma=False, momentum
      ref=batch_norm(1e-3, False))
 case("BatchNorm", (2, 16, 3, 4, 2), *_vectors(16), train=True, fix_gamma=False, dtypes=WIDE,
      ref=batch_norm(1e-3, False))
+case("BatchNorm", (3, 32, 2, 3), *_vectors(32), train=True, dtypes=WIDE, ref=batch_norm())
 case("BatchNorm", (3, 5, 2, 4), *_vectors(4), train=True, axis=-1, fix_gamma=False, dtypes=WIDE,
      ref=batch_norm(1e-3, False, axis=-1))
 

@@ -55,6 +55,9 @@ case("Pooling", (2, 3, 6, 7), **SQUARE, ref=lambda x: _pool(x, _max, **SQUARE))
 case("Pooling", (2, 3, 6, 6), **UP, ref=lambda x: _pool(x, _max, **SQUARE, sizes=(4, 4)))
 case("Pooling", (2, 16, 5, 5), kernel=(2, 2), stride=(2, 2), pooling_convention="full",
      ref=lambda x: _pool(x, _max, (2, 2), (2, 2), sizes=(3, 3)))
+case("Pooling", (2, 32, 6, 6), kernel=(3, 3), stride=(2, 2), pad=(1, 1), ref=lambda x: _pool(x, _max, **SQUARE))
+case("Pooling", (2, 16, 6, 6), pool_type="avg", **SQUARE, ref=lambda x: _pool(x, _mean, **SQUARE))
+case("Pooling", (2, 16, 8), kernel=(2,), ref=lambda x: _pool(x, _max, (2,)))
 case("Pooling", (2, 3, 9), kernel=(2,), stride=(2,), ref=lambda x: _pool(x, _max, (2,), (2,)))
 case("Pooling", (1, 2, 4, 5, 6), kernel=(2, 3, 2), stride=(2, 1, 2), pad=(0, 1, 1),
      ref=lambda x: _pool(x, _max, (2, 3, 2), (2, 1, 2), (0, 1, 1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raymx.ops.kernels import Run, register
-from raymx.ops.kernels.onednn import product
+from raymx.ops.kernels.onednn.product import product
 from raymx.ops.rnn import Steps
 
 

@@ -8,12 +8,12 @@ import weakref
 
 import numpy as np
 import pytest
-import threadpoolctl
 
 from raymx import config
 from raymx.ops import backend
 from raymx.ops.gradient import gradient_of
 from raymx.ops.kernels import onednn
+from raymx.ops.kernels.onednn import product
 from raymx.ops.op import make
 
 pytestmark = pytest.mark.skipif(not onednn.load(), reason="oneDNN's library is not installed")
@@ -49,7 +49,7 @@ def test_every_pair_of_layouts(k):
     a, b = _random(6, k), _random(k, 7)
     for (name_a, left), (name_b, right) in itertools.product(_layouts(a).items(), _layouts(b).items()):
         out = np.full((6, 10), 77, "float32")
-        _run(onednn.product(left, right, out[:, :7]))
+        _run(product.product(left, right, out[:, :7]))
         np.testing.assert_allclose(out[:, :7], a @ b, rtol=1e-5, atol=1e-4, err_msg=f"{name_a}, {name_b}")
         assert (out[:, 7:] == 77).all(), "wrote outside"
 
@@ -57,7 +57,7 @@ def test_every_pair_of_layouts(k):
 @pytest.mark.parametrize(("m", "k", "n"), [(2, 1, 2), (1, 4, 3), (3, 4, 1), (2, 3, 2)])
 def test_thin_matrices(m, k, n):
     a, b, out = _random(m, k), _random(k, n), np.empty((m, n), "float32")
-    steps = onednn.product(a, b, out)
+    steps = product.product(a, b, out)
     if 1 in (m, n):
         assert steps is None  # a product with a vector is bound by memory: NumPy's business
     else:
@@ -67,13 +67,13 @@ def test_thin_matrices(m, k, n):
 
 def test_beta_adds_to_what_is_there():
     a, b, out = _random(3, 900), _random(900, 4), np.ones((3, 4), "float32")
-    _run(onednn.product(a, b, out, beta=1.0))
+    _run(product.product(a, b, out, beta=1.0))
     np.testing.assert_allclose(out, a @ b + 1, rtol=1e-5, atol=1e-5)
 
 
 def test_a_plan_follows_its_operands():
     a, b, out = _layouts(_random(3, 4))["scattered"], _random(4, 5), np.empty((3, 5), "float32")
-    steps = onednn.product(a, b, out)
+    steps = product.product(a, b, out)
     for _ in range(2):
         a *= 2
         _run(steps)
@@ -82,7 +82,7 @@ def test_a_plan_follows_its_operands():
 
 def test_a_plan_keeps_its_memory_alive():
     a = _random(3, 4)
-    steps = onednn.product(a, _random(4, 5), np.empty((3, 5), "float32"))
+    steps = product.product(a, _random(4, 5), np.empty((3, 5), "float32"))
     alive = weakref.ref(a)
     del a
     gc.collect()
@@ -94,8 +94,8 @@ def test_a_plan_keeps_its_memory_alive():
 
 def test_other_types_and_strided_results_are_left_to_numpy():
     a, b = _random(3, 4), _random(4, 5)
-    assert onednn.product(a.astype("float64"), b.astype("float64"), np.empty((3, 5))) is None
-    assert onednn.product(a, b, np.empty((3, 10), "float32")[:, ::2]) is None
+    assert product.product(a.astype("float64"), b.astype("float64"), np.empty((3, 5))) is None
+    assert product.product(a, b, np.empty((3, 10), "float32")[:, ::2]) is None
 
 
 SHAPES = [(64, 784, 128), (64, 128, 64), (64, 64, 10), (32, 784, 128), (2, 3000, 5), (128, 1000, 300), (7, 368, 9)]
@@ -111,7 +111,7 @@ def test_results_do_not_depend_on_the_number_of_threads(n, d, h):
             for threads in (1, 2, 3, 4):
                 onednn.use_threads(threads)
                 out = np.empty((a.shape[0], b.shape[1]), "float32")
-                _run(onednn.product(a, b, out))
+                _run(product.product(a, b, out))
                 results.append(out.tobytes())
             assert len(set(results)) == 1
     finally:
@@ -119,7 +119,7 @@ def test_results_do_not_depend_on_the_number_of_threads(n, d, h):
 
 
 def _is_special(run) -> bool:
-    return getattr(run, "func", run).__module__ == onednn.__name__ or hasattr(run, "arrays")
+    return getattr(run, "func", run).__module__ == product.__name__ or hasattr(run, "arrays")
 
 
 def test_operators_take_the_special_kernel_where_it_is_on():
@@ -142,22 +142,3 @@ def test_batches_of_large_matrices(transpose):
     assert _is_special(run)
     run()
     np.testing.assert_allclose(out, np.matmul(*op.matrices(lhs, rhs)), rtol=1e-4, atol=1e-5)
-
-
-def test_numpys_blas_is_held_to_one_thread():
-    blas = [lib for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas" and "numpy" in lib["filepath"]]
-    assert [lib["num_threads"] for lib in blas] == [1]
-
-
-def test_without_the_library_everything_is_left_to_numpy(monkeypatch, tmp_path):
-    monkeypatch.setattr(onednn, "PATH", str(tmp_path / "libdnnl.so.3"))
-    assert not onednn.load.__wrapped__()
-
-
-def test_a_library_that_does_not_load_is_told(monkeypatch, tmp_path):
-    path = tmp_path / "libdnnl.so.3"
-    path.write_text("no library")
-    monkeypatch.setattr(onednn, "PATH", str(path))
-    monkeypatch.setattr(onednn, "_sgemm", onednn._sgemm.__wrapped__)
-    with pytest.warns(UserWarning, match=r"^oneDNN is installed but cannot be loaded .*; is libgomp\.so\.1 missing\?$"):
-        assert not onednn.load.__wrapped__()

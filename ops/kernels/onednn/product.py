@@ -1,4 +1,4 @@
-"""oneDNN's single-precision matrix product, through ctypes, for dot, batch_dot and FullyConnected.
+"""oneDNN's matrix product for dot, batch_dot and FullyConnected.
 
 A product is planned once over fixed arrays: pointers and sizes become C values, so that a run costs little more than
 the call. Results do not depend on the number of threads: oneDNN cuts the common axis among its threads only where that
@@ -7,55 +7,15 @@ is long, so long ones are cut here, always at the same places, and added up in o
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import os
-import sys
-import warnings
-from collections.abc import Callable
 
 import numpy as np
 
 from raymx.ops.kernels import Run, register
+from raymx.ops.kernels.onednn.binding import FLAG, NUMBER, POINTER, SIZE, library
 
-PATH = os.path.join(sys.prefix, "lib", "libdnnl.so.3")  # where the wheel onednn-cpu-gomp puts it
 DEEPEST = 368  # the longest common axis, in elements, of one call; from 384 on oneDNN 3.2 may cut it among threads
 SMALLEST_OF_BATCH = 32**3  # multiplications in one product of a batch below which NumPy's loop is as good
-
-_POINTER, _SIZE, _FLAG, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char, ctypes.c_float
-
-
-@functools.cache
-def load() -> bool:
-    """Whether oneDNN can be used; the first call loads it and holds NumPy's BLAS to one thread, as their thread pools
-    in one process ruin each other."""
-    if not os.path.exists(PATH):
-        return False
-    try:
-        _sgemm()
-        _gomp()
-    except OSError as error:
-        warnings.warn(f"oneDNN is installed but cannot be loaded ({error}); is libgomp.so.1 missing?", stacklevel=2)
-        return False
-    from raymx.ops import backend
-
-    backend.limit_blas(1)
-    return True
-
-
-@functools.cache
-def _sgemm() -> Callable:
-    return ctypes.CDLL(PATH).dnnl_sgemm
-
-
-@functools.cache
-def _gomp() -> ctypes.CDLL:
-    return ctypes.CDLL("libgomp.so.1")
-
-
-def use_threads(n: int) -> None:
-    """Let oneDNN use `n` threads for what the calling thread starts."""
-    _gomp().omp_set_num_threads(n)
 
 
 # ---- a planned product ----
@@ -84,9 +44,9 @@ def _call(a, b, out, lead: int, beta: float) -> Run:
     (flag_a, lead_a), (flag_b, lead_b) = _layout(a), _layout(b)
     (m, k), n = a.shape, b.shape[1]
     run = functools.partial(
-        _sgemm(), flag_a, flag_b, _SIZE(m), _SIZE(n), _SIZE(k),
-        _NUMBER(1.0), _POINTER(a.ctypes.data), _SIZE(lead_a), _POINTER(b.ctypes.data), _SIZE(lead_b),
-        _NUMBER(beta), _POINTER(out.ctypes.data), _SIZE(lead),
+        library().dnnl_sgemm, flag_a, flag_b, SIZE(m), SIZE(n), SIZE(k),
+        NUMBER(1.0), POINTER(a.ctypes.data), SIZE(lead_a), POINTER(b.ctypes.data), SIZE(lead_b),
+        NUMBER(beta), POINTER(out.ctypes.data), SIZE(lead),
     )  # fmt: skip
     run.arrays = a, b, out  # type: ignore[attr-defined]  # keeps the memory behind the pointers
     return run
@@ -104,7 +64,7 @@ def _lead(matrix) -> int | None:
 def _layout(matrix):
     """How sgemm reads the matrix: not transposed or transposed, and its leading dimension."""
     lead = _lead(matrix)
-    return (_FLAG(b"N"), lead) if lead is not None else (_FLAG(b"T"), _lead(matrix.T))
+    return (FLAG(b"N"), lead) if lead is not None else (FLAG(b"T"), _lead(matrix.T))
 
 
 def _readable(matrix, steps: list[Run]):

@@ -1,0 +1,10 @@
+"""oneDNN's kernels for the CPU, in float32, through ctypes.
+
+`binding` describes arrays to oneDNN, makes primitives and calls for them; each other module holds the kernels of one
+family of operators. A kernel is planned once over fixed arrays, so that a run costs little more than the calls.
+"""
+
+from raymx.ops.kernels.onednn import convolution, elementwise, normalize, pooling, product, rnn  # noqa: F401
+from raymx.ops.kernels.onednn.binding import load, use_threads
+
+__all__ = ["load", "use_threads"]
