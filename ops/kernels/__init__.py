@@ -42,6 +42,6 @@ def prepare(op, direction: str, xp, ins, outs, extras) -> Run | None:
         run = build(op, xp, ins, outs, extras) if build else None
         if run is not None:
             return run
-    if not op.elementwise and any(isinstance(a, Blocked) for a in (*ins.values(), *outs.values())):
-        raise MXNetError(f"{op!r}: no kernel here takes channels in blocks; set layouts=0, and report this.")
+        if build and not op.elementwise and any(isinstance(a, Blocked) for a in (*ins.values(), *outs.values())):
+            raise MXNetError(f"{op!r}: no kernel here takes channels in blocks; set layouts=0, and report this.")
     return None
