@@ -7,6 +7,7 @@ from raymx.ops import (  # noqa: F401
     convolution,
     correlation,
     creation,
+    ctc,
     custom,
     elementwise,
     embedding,

@@ -295,6 +295,60 @@ class InstanceNorm(Normalizing):
             self.pull(xp, g, data, gamma, mean, inverse, centred, d_data)
 
 
+@operator("GroupNorm")
+class GroupNorm(Normalizing):
+    """out = (data - mean) / std * gamma + beta, std = sqrt(variance + eps), with statistics of each sample's groups.
+
+    data (N, C, *X) has three axes at least, its channels form `num_groups` G groups of equal size; gamma and beta (G,).
+    The outputs mean and std (N, G) are hidden without `output_mean_var`. (Wu and He 2018)
+    """
+
+    num_groups: int = param(1, doc="G, into how many groups the channels are divided", low=1)
+    eps: float = param(1e-5, doc="added to the variance", low=0)
+    output_mean_var: bool = param(False, doc="make mean and std visible")
+
+    def outputs(self):
+        return ("out", "mean", "std")
+
+    def output_labels(self):
+        return ("output", "mean", "std")
+
+    def over(self, ndim):
+        return (2,)
+
+    def along(self, ndim):
+        return 1
+
+    def infer_shape(self, data=None, out=None):
+        data = agreed(data, out)
+        if data is None:
+            return {}
+        if len(data) < 3 or data[1] % self.num_groups:
+            raise ValueError(f"data must be (N, C, …) with at least 3 axes, C a multiple of {self.num_groups} groups")
+        stats = (data[0], self.num_groups)
+        return {"data": data, "out": data, "gamma": stats[1:], "beta": stats[1:], "mean": stats, "std": stats}
+
+    def grouped(self, array):
+        """(N, C, *X) as (N, G, all the rest): the group's elements are one axis."""
+        return array.reshape(array.shape[0], self.num_groups, -1)
+
+    def forward(self, xp, data, gamma, beta, *, out, mean, std):
+        data, out = self.grouped(data), self.grouped(out)
+        self.measure(xp, data, out, mean, std)
+        inverse = self.inverse(xp, std)
+        self.apply(xp, data, gamma, beta, out, mean, inverse)
+        xp.divide(1, inverse, out=std)
+
+    def scratch_backward(self, shapes, dtype):
+        return {"centred": (shapes["data"], dtype)}
+
+    def backward(self, xp, g, data, gamma, mean, std, *, d_data=None, d_gamma=None, d_beta=None, centred):
+        g, data, centred = self.grouped(g), self.grouped(data), self.grouped(centred)
+        self.factors(xp, g, data, mean, 1 / std, centred, d_gamma, d_beta)
+        if d_data is not None:
+            self.pull(xp, g, data, gamma, mean, 1 / std, centred, self.grouped(d_data))
+
+
 @operator("L2Normalization")
 class L2Normalization(Op):
     """out = data / sqrt(sum(data ** 2) + eps), the sum over a sample (`instance`), over axis 1 (`channel`), or over all

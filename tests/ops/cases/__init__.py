@@ -7,6 +7,7 @@ from tests.ops.cases import (  # noqa: F401
     convolution,
     correlation,
     creation,
+    ctc,
     custom,
     elementwise,
     embedding,

@@ -115,3 +115,16 @@ case("LRN", (2, 16, 3, 3), nsize=3, alpha=0.5, beta=0.6, knorm=1.5, ref=lambda x
 case("LRN", (2, 5, 3, 3), nsize=4, alpha=0.5, ref=lambda x: _lrn(x, 4, 0.5),
      mxnet="its window of an even size is another one in oneDNN and outside of it")
 case("LRN", (2, 2, 3), nsize=5, alpha=1.0, ref=lambda x: _lrn(x, 5, 1.0), mxnet="it wants four axes")
+
+
+def _group_norm(x, gamma, beta, eps=1e-5):
+    groups = x.reshape(len(x), len(gamma), -1)
+    out, mean, var = _standard(groups, 2, eps)
+    return (out * gamma[:, None] + beta[:, None]).reshape(x.shape), mean[:, :, 0], np.sqrt(var + eps)[:, :, 0]
+
+
+for _shape, _groups in (((3, 4, 5), 1), ((2, 6, 3, 2), 3), ((2, 4, 3), 4)):
+    case("GroupNorm", _shape, (_groups,), (_groups,), num_groups=_groups, dtypes=WIDE,
+         ref=lambda *a: _group_norm(*a)[0])
+case("GroupNorm", (2, 4, 3), (2,), (2,), num_groups=2, eps=0.5, dtypes=("float32", "float16"),
+     ref=lambda *a: _group_norm(*a, 0.5)[0])
