@@ -62,6 +62,15 @@ class Gradient(Op):
         """Nothing by itself: each gradient has the type of the array that it belongs to, which the graph knows."""
         return {}
 
+    def pieces(self):
+        """As those of `op`, if all their gradients are here."""
+        found = self.op.pieces()
+        if found is None:
+            return None
+        names = {self._of_same_shape(n): n for n in self._inputs + self._outputs if n not in self.op.backward_needs()}
+        whole, parts = names.get(found[0]), tuple(names[n] for n in found[1] if n in names)
+        return (whole, parts) if whole and len(parts) == len(found[1]) else None
+
     def scratch(self, shapes, dtype):
         return self.op.scratch_backward(shapes, dtype)
 

@@ -139,6 +139,11 @@ class Op:
 
     backward: Any = None
 
+    def pieces(self) -> tuple[str, tuple[str, ...]] | None:
+        """An input or output that is nothing but others, the outputs or inputs named, one after the other in memory:
+        nothing is to be done where they lie like that."""
+        return None
+
     # ---- derived ----
 
     def _derive(self) -> None:

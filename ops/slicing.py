@@ -34,6 +34,9 @@ class Concat(Op):
         deduced = {n: _with(others, axis, k) for n, k in zip(self.inputs(), lengths, strict=True)}
         return {**deduced, "out": _with(others, axis, total)}
 
+    def pieces(self):
+        return ("out", self.inputs()) if self.dim == 0 else None
+
     def forward(self, xp, *args, out):
         xp.concatenate(args, axis=self.dim, out=out)
 
@@ -129,6 +132,9 @@ class SliceChannel(Op):
         if self.squeeze_axis:
             return (*part[:axis], self.num_outputs, *part[axis:])
         return _with(part, axis, part[axis] * self.num_outputs)
+
+    def pieces(self):
+        return ("data", self.outputs()) if self.axis == 0 else None
 
     def parts(self, whole) -> list:
         """Views of `whole` in the form of the outputs."""

@@ -39,6 +39,7 @@ from raymx.binding import (
 from raymx.context import Context
 from raymx.dispatch import Loaded, Together
 from raymx.errors import BindError, GraphError, did_you_mean
+from raymx.graph.batch import batch
 from raymx.graph.compile import Arrays, Spec, Traced, entries_of, lower
 from raymx.graph.fuse import fuse
 from raymx.graph.layout import lay_out
@@ -318,8 +319,9 @@ class Executor:
     def _trace(self, who: str, fused: bool) -> Traced:
         """The graph with its gradient; `fused` lets nodes be joined and dropped."""
         wrt = [node for node, req in zip(self._arguments, self._reqs, strict=True) if req != "null"]
+        joins = config.get("recompute") == "none"
         pairs = "onednn" in self._ctx.lane.kernels
-        simplify = partial(fuse, pairs=pairs) if fused and config.get("fuse") else None
+        simplify = partial(_simplified, pairs=pairs, joins=joins) if fused and config.get("fuse") else None
         return traced_graph(who, self._symbol.heads, self._variables(), wrt, simplify)
 
     def _place(self, traced: Traced) -> None:
@@ -446,6 +448,12 @@ def _copies(copies: Sequence[Node], device: Mapping[Node, Any]) -> list[str]:
         f"  {copy.op.name} {copy.name!r}: {device[copy.inputs[0].node]} -> {device[copy]}"  # type: ignore[union-attr]
         for copy in copies
     ]
+
+
+def _simplified(heads, specs, pairs: bool, joins: bool):
+    """The graph in fewer steps, as far as that takes no memory that recomputation would save."""
+    heads, specs = fuse(heads, specs, pairs)
+    return batch(heads, specs) if joins else (heads, specs)
 
 
 class _Monitor:

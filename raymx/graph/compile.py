@@ -7,7 +7,8 @@ outside the program. `lower` turns nodes into steps and gives each value a place
   written there by the step that makes it, unless that is impossible (a second output of one value, an argument that is
   an output, `add`): then a step copies or adds.
 - Every other value lies in the arena. Values in one *home* share bytes by nature: the inputs and outputs of operators
-  that only rename their input's bytes (`view`). The planner lets homes share bytes when their lifetimes allow it.
+  that only rename their input's bytes (`view`), a value and the pieces that it is joined from or cut into, a sum of
+  gradients and what is added to it. The planner lets homes share bytes when their lifetimes allow it.
 
 Forward may run several times before backward: what backward reads is never overwritten by forward.
 """
@@ -144,7 +145,9 @@ class _Home:
     """Values that are the same bytes. `array` is where they lie outside the arena; such bytes are never reused."""
 
     members: list[int]
+    nbytes: int
     array: int | None = None
+    in_pieces: bool = False  # whether a value is only a part of it
 
 
 class _Lowering:
@@ -155,6 +158,7 @@ class _Lowering:
         self.specs: list[Spec] = []  # by value
         self.layouts: list[str] = []  # by value
         self.homes: list[_Home] = []  # by value; several values may be in one
+        self.shifts: list[int] = []  # by value: where it begins in its home, in bytes
         self.values: dict[Entry, int] = {}
         self.fresh: dict[Op, Op] = {}  # operators with a state → their instances in this program
         self.phases: dict[str, list[Step]] = {}
@@ -206,21 +210,59 @@ class _Lowering:
             value = self.sent[op.number] = self.values[node.inputs[0]]
             self.lasting.append((value, self._phase))
         else:
-            self._steps.append(self._step(node))
+            self._steps += self._steps_of(node)
 
-    def _step(self, node: Node) -> Step:
+    def _steps_of(self, node: Node) -> list[Step]:
+        """One step, or none if what it would make lies there already."""
         assert node.op is not None, "a variable is no step"
         op = self._own(node.op)
         ins = tuple(self.values[e] for e in read_by(node))
         outs = tuple(self._define(e, self.arrays.kept.get(e)) for e in entries_of(node))
         if op.name == "zeros_like":
-            return Step(_ZERO, (), outs, node.name)
+            return [Step(_ZERO, (), outs, node.name)]
+        if self._lie_together(op, ins, outs):
+            return []
         if op.view:
             for out in outs:
                 self._join(ins[0], out)
         for name in op.adds if isinstance(op, Gradient) else ():
             self._join(ins[op.inputs().index(f"sum_{name}")], outs[op.outputs().index(f"d_{name}")])
-        return Step(op, ins, outs, node.name, self._scratch(node, op))
+        return [Step(op, ins, outs, node.name, self._scratch(node, op))]
+
+    def _lie_together(self, op: Op, ins: Sequence[int], outs: Sequence[int]) -> bool:
+        """Let a value and its pieces be one memory, if all of them are free for that."""
+        pieces = op.pieces()
+        if pieces is None:
+            return False
+        values = dict(zip((*op.inputs(), *op.aux(), *op.outputs()), (*ins, *outs), strict=True))
+        whole, parts = values[pieces[0]], [values[name] for name in pieces[1]]
+        free = [*parts, whole] if whole in outs else parts  # a whole that is cut may lie in a larger one
+        if self.homes[whole].array is not None or len({id(self.homes[p]) for p in parts}) < len(parts):
+            return False
+        if not all(self._fills(v) for v in free) or any(self.layouts[v] for v in (whole, *parts)):
+            return False
+        start = self.shifts[whole]
+        for part in parts:
+            self._move(part, self.homes[whole], start)
+            start += self.specs[part].nbytes
+        return True
+
+    def _fills(self, value: int) -> bool:
+        """Whether it is as large as its home, which is not bound to an array."""
+        home = self.homes[value]
+        return home.array is None and home.nbytes == self.specs[value].nbytes
+
+    def _may_move(self, value: int) -> bool:
+        """Whether the home of `value` may be bound to an array of its shape."""
+        return self._fills(value) and not self.homes[value].in_pieces
+
+    def _move(self, value: int, home: _Home, start: int) -> None:
+        """Let all that lies in the home of `value` lie `start` bytes into another one."""
+        home.in_pieces |= self.homes[value].in_pieces or self.homes[value].nbytes < home.nbytes
+        for member in self.homes[value].members:
+            self.homes[member] = home
+            self.shifts[member] += start
+            home.members.append(member)
 
     def _own(self, op: Op) -> Op:
         """`op`, or its instance for this program; of a gradient the one of the instance that forward has."""
@@ -249,7 +291,7 @@ class _Lowering:
         req, array = self.arrays.gradients[variable]
         value = self.values[entry]
         home = self.homes[value]
-        if req == "write" and home.array in (None, array) and self._may_hold(array):
+        if req == "write" and (self._may_move(value) or home.array == array) and self._may_hold(array):
             home.array = array
             return
         target = self._value(self.specs[value], array)
@@ -275,7 +317,7 @@ class _Lowering:
             value = self.values[head]
             home = self.homes[value]
             others_needed = any(m in read_later for m in home.members if m != value)  # the user may change outputs
-            if home.array is None and not others_needed:
+            if self._may_move(value) and not others_needed:
                 home.array = array
             else:
                 target = self._value(self.specs[value], array)
@@ -292,16 +334,15 @@ class _Lowering:
     def _value(self, spec: Spec, array: int | None = None, layout: str = PLAIN) -> int:
         self.specs.append(spec)
         self.layouts.append(layout)
-        self.homes.append(_Home([len(self.homes)], array))
+        self.homes.append(_Home([len(self.homes)], spec.nbytes, array))
+        self.shifts.append(0)
         return len(self.homes) - 1
 
     def _join(self, source: int, target: int) -> None:
         """`target` is the bytes of `source`, if nothing speaks against it."""
         a, b = self.specs[source], self.specs[target]
         if a.nbytes == b.nbytes and a.dtype == b.dtype and self.homes[target].array is None:
-            home = self.homes[source]
-            home.members.append(target)
-            self.homes[target] = home
+            self._move(target, self.homes[source], self.shifts[source])
 
     # ---- places ----
 
@@ -313,10 +354,12 @@ class _Lowering:
         number = {id(home): i for i, home in enumerate(homes)}
         of_value = [number[id(home)] for home in self.homes]
         lifetimes = self._lifetimes(steps, of_value, homes, ends)
-        planned = plan(lifetimes, _inplace_pairs(steps, of_value))
+        fills = [home.nbytes == spec.nbytes for home, spec in zip(self.homes, self.specs, strict=True)]
+        planned = plan(lifetimes, _inplace_pairs(steps, of_value, fills))
+        starts = [(planned.offsets[home] or 0) + shift for home, shift in zip(of_value, self.shifts, strict=True)]
         slots = [
-            Slot(spec.shape, spec.dtype.name, home.array, planned.offsets[of_value[value]] or 0, layout)
-            for value, (spec, home, layout) in enumerate(zip(self.specs, self.homes, self.layouts, strict=True))
+            Slot(spec.shape, spec.dtype.name, home.array, start, layout)
+            for spec, home, start, layout in zip(self.specs, self.homes, starts, self.layouts, strict=True)
         ]
         phases = dict(self.phases)
         for phase in self.phases:
@@ -345,7 +388,7 @@ class _Lowering:
             home = of_value[value]
             dies[home] = max(dies[home], ends[phase] - 1)
         return [
-            Value(self.specs[home.members[0]].nbytes, born[i], dies[i], home.array is not None)
+            Value(home.nbytes, born[i], dies[i], home.array is not None)
             for i, home in enumerate(homes)
         ]
 
@@ -360,8 +403,11 @@ def _touched(step: Step) -> Iterable[int]:
     return *step.ins, *step.outs, *(value for _, value in step.scratch)
 
 
-def _inplace_pairs(steps: Sequence[Step], of_value: Sequence[int]) -> list[tuple[int, int]]:
-    """Homes (input, output) of each step that its operator lets lie on each other: the input stands there once."""
+def _inplace_pairs(
+    steps: Sequence[Step], of_value: Sequence[int], fills: Sequence[bool]
+) -> list[tuple[int, int]]:
+    """Homes (input, output) of each step that its operator lets lie on each other: the input stands there once, and
+    both values are all that lies in their homes."""
     pairs = []
     for step in steps:
         ins = [of_value[v] for v in step.ins]
@@ -369,8 +415,9 @@ def _inplace_pairs(steps: Sequence[Step], of_value: Sequence[int]) -> list[tuple
         outputs = step.op.outputs()
         for source, target in step.op.inplace:
             if source in names and target in outputs:
-                a, b = ins[names.index(source)], of_value[step.outs[outputs.index(target)]]
-                if a != b and ins.count(a) == 1:
+                read, made = step.ins[names.index(source)], step.outs[outputs.index(target)]
+                a, b = of_value[read], of_value[made]
+                if a != b and ins.count(a) == 1 and fills[read] and fills[made]:
                     pairs.append((a, b))
     return pairs
 

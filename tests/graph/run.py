@@ -23,12 +23,12 @@ class Bound:
 
     def __init__(
         self, heads, values: dict[Entry, np.ndarray], reqs=None, strided=(), keep=False, alias=None, layouts=False,
-        fused=False, mode="none",
+        fused=False, mode="none", simplify=None,
     ):  # fmt: skip
         reqs = reqs or {}
         self.heads, self._ids, self.device = heads, itertools.count(1), {}
         specs = {v.node: Spec(x.shape, x.dtype) for v, x in values.items()}
-        self.traced: Traced = trace(heads, specs, [v.node for v in reqs], mode, fuse if fused else None)
+        self.traced: Traced = trace(heads, specs, [v.node for v in reqs], mode, fuse if fused else simplify)
         self.traced = lay_out(self.traced) if layouts else self.traced
         self.of = {v: self._put(x.copy()) for v, x in values.items()}
         self.outputs = [self._like(h) for h in self.traced.heads]
