@@ -437,7 +437,7 @@ class WithScalar(Op):
     inplace = (("data", "out"),)
     elementwise = True
 
-    scalar: int | float = param(doc="the number")
+    scalar: int | float = param(1, doc="the number")
 
     def setup(self):
         self.number = Constant(self.scalar)

@@ -147,6 +147,8 @@ class Deconvolution(Convolving):
     and adj follow from it.
     """
 
+    leading = ("kernel", "stride", "dilate", "pad", "adj", "target_shape")
+
     adj: Shape = param((), doc="added to the output's size, below stride; () = 0 everywhere")
     target_shape: Shape = param((), doc="the output's size; pad and adj are then not used; () = by the formula")
     workspace: int = param(512, doc="has no effect: memory is planned", low=0)

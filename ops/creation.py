@@ -29,6 +29,8 @@ class Source(Op):
 class Filled(Source):
     """out (`shape`), of element type `dtype`, without inputs; a 0 in `shape` is inferred from the result's use."""
 
+    leading = ("shape",)
+
     shape: Shape = param(doc="shape of the result")
 
     def infer_shape(self, out=None):
@@ -71,6 +73,8 @@ class Arange(Source):
     With `infer_range` and without stop: from start on, as many as the result's use asks for.
     """
 
+    leading = ("start", "stop", "step", "repeat", "infer_range")
+
     start: int | float = param(doc="first number")
     stop: int | float | None = param(None, doc="bound that is not reached")
     step: int | float = param(1, doc="distance")
@@ -96,6 +100,8 @@ class Arange(Source):
 @operator("_linspace")
 class Linspace(Source):
     """out (`num`,) = numbers at equal distances from start to stop: the last one or, without `endpoint`, the next."""
+
+    leading = ("start", "stop", "num", "endpoint")
 
     start: int | float = param(doc="first number")
     stop: int | float = param(doc="last number")
@@ -137,6 +143,8 @@ class ArangeLike(Op):
 @operator("_eye")
 class Eye(Source):
     """out (N, M) = ones on the diagonal `k`, zeros elsewhere; M 0 = N."""
+
+    leading = ("N", "M", "k")
 
     N: int = param(doc="number of rows", low=1)
     M: int = param(0, doc="number of columns; 0 = as many as rows", low=0)

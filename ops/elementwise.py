@@ -23,7 +23,7 @@ class Unary(Op):
         return {"data": shape, "out": shape}
 
 
-@operator("_copy", "identity", "_identity", "_CrossDeviceCopy")
+@operator("_copy", "identity", "_identity", "_copyto", "_CrossDeviceCopy")
 class Copy(Unary):
     """out = data."""
 
@@ -442,7 +442,6 @@ class GradientMultiplier(Unary):
     view = True
 
     scalar: int | float = param(1, doc="factor of the gradient")
-    is_int: bool = param(True, doc="what kind of number scalar was; not used")
 
     def setup(self):
         self.number = Constant(self.scalar)

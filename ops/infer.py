@@ -81,7 +81,7 @@ def infer_types(op: Op, known, node: str = ""):
                 "convert one with astype or Cast."
             )
         merged[name] = dtype
-    for name in op.inputs():
+    for name in (n for n in op.inputs() if not op.one_type or n in op.one_type):
         if merged.get(name) is not None and merged[name].kind not in op.kinds:
             raise DTypeError(
                 f"{_who(op, node)}: {name} must be {_KINDS[op.kinds]}, got {merged[name]}; "

@@ -8,6 +8,8 @@ from raymx.ops.op import Op, operator
 from raymx.ops.params import Shape, param
 from raymx.ops.shapes import reshaped
 
+STYPES = ("default", "row_sparse", "csr")  # how arrays are stored in MXNet; here they are dense
+
 
 @operator("dot")
 class Dot(Op):
@@ -19,6 +21,7 @@ class Dot(Op):
     heavy = True
     transpose_a: bool = param(False, doc="contract lhs's first axis")
     transpose_b: bool = param(False, doc="contract rhs's last axis")
+    forward_stype: str | None = param(None, doc="accepted and without effect: arrays are dense", choices=STYPES)
 
     def inputs(self):
         return ("lhs", "rhs")
@@ -65,6 +68,7 @@ class BatchDot(Op):
     heavy = True
     transpose_a: bool = param(False, doc="transpose each matrix of lhs")
     transpose_b: bool = param(False, doc="transpose each matrix of rhs")
+    forward_stype: str | None = param(None, doc="accepted and without effect: arrays are dense", choices=STYPES)
 
     def inputs(self):
         return ("lhs", "rhs")

@@ -53,10 +53,11 @@ class Op:
     name = ""  # canonical name, set by @operator
     aliases: tuple[str, ...] = ()
     declared: dict[str, Param] = {}
+    leading: tuple[str, ...] = ()  # parameters that stand before the others, where the classes' order is not MXNet's
     variadic = ""  # the parameter that counts the inputs of a variadic operator, e.g. "num_args"
     view = False  # the output is the first input's elements in their order: both may be one memory, with nothing to do
     one_type: tuple[str, ...] = ()  # which of its arrays have one element type; () = all of them
-    kinds = "fiub"  # of element types that its inputs may have: floating, signed, unsigned, bool
+    kinds = "fiub"  # of element types that its inputs, those in `one_type`, may have: floating, signed, unsigned, bool
     stateful = False  # each program, and each imperative call, has an instance of its own: see `fresh`
     any_parameter = False  # takes parameters that it does not declare
     heavy = False  # worth starting at once, and only on the device's own thread
@@ -241,7 +242,11 @@ def operator(name: str, *aliases: str):
                 if isinstance(value, Param):
                     value.declare(key, notes.get(key, "str"))
                     declared[key] = value
-        cls.declared, cls.name, cls.aliases = declared, name, aliases
+        hidden = [key for key in declared if hasattr(Op, key)]
+        if hidden:
+            raise RuntimeError(f"operator {name!r}: parameters {hidden} hide what every operator has.")
+        cls.declared = {key: declared[key] for key in dict.fromkeys((*cls.leading, *declared))}
+        cls.name, cls.aliases = name, aliases
         cls.forward_names = Signature(cls.forward)
         cls.backward_names = Signature(cls.backward) if cls.backward is not None else None
         for n in (name, *aliases):

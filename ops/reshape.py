@@ -365,8 +365,8 @@ class BroadcastTo(Stretch):
 class BroadcastAxis(Stretch):
     """out = data with each of `axis`, of size 1, stretched to its number in `size`."""
 
-    axis: Shape = param(doc="axes to stretch")
-    size: Shape = param(doc="their new sizes")
+    axis: Shape = param((), doc="axes to stretch")
+    size: Shape = param((), doc="their new sizes")
 
     def setup(self):
         if len(self.axis) != len(self.size):
@@ -440,7 +440,7 @@ class Tile(Repeated):
     reps: Shape = param(doc="how often, for each axis")
 
     def setup(self):
-        if not self.reps or min(self.reps) < 1:
+        if min(self.reps, default=1) < 1:
             raise ParameterError(f"tile: reps must hold numbers of at least 1, got {self.reps}.")
 
     def _aligned(self, data: Shape) -> tuple[Shape, Shape]:

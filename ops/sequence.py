@@ -80,6 +80,8 @@ class SequenceLast(Sequence):
 class SequenceMask(Sequence):
     """out = data (T, N, …), with `value` at and after step sequence_length (N,) of each sequence."""
 
+    leading = ("use_sequence_length", "value", "axis")
+
     inplace = (("data", "out"),)
     inplace_backward = (("g", "d_data"),)
 

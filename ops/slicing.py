@@ -11,7 +11,7 @@ from raymx.ops.shapes import agreed, positive_axis
 # ---- join and cut ----
 
 
-@operator("Concat", "concat")
+@operator("Concat", "concat", "_rnn_param_concat")
 class Concat(Op):
     """out = the inputs joined along `dim`; all other axes are equal, and unknown ones are inferred from each other."""
 
@@ -368,6 +368,8 @@ class CropAssign(Region):
 @operator("_crop_assign_scalar", "_slice_assign_scalar")
 class CropAssignScalar(Region):
     """out = data, but for data[begin[0]:end[0]:step[0], …] = scalar."""
+
+    leading = ("scalar",)
 
     inplace = (("data", "out"),)
 

@@ -128,6 +128,8 @@ class SGDUpdate(LeanUpdate):
 class SGDMomUpdate(LeanUpdate):
     """mom = momentum * mom - lr * (gradient + wd * weight); out = weight + mom."""
 
+    leading = ("lr", "momentum")
+
     momentum: float = param(0.0, doc="part of the last step that is kept")
     lazy_update: bool = param(True, doc="accepted and without effect: gradients are dense")
 
@@ -153,6 +155,8 @@ class AdamUpdate(LeanUpdate):
     With weight decay the clip bounds g, decay included, as in MXNet 1.x. The correction for the first steps is the
     caller's, in `lr`.
     """
+
+    leading = ("lr", "beta1", "beta2", "epsilon")
 
     beta1: float = param(0.9, doc="decay of the mean")
     beta2: float = param(0.999, doc="decay of the mean square")
@@ -195,6 +199,8 @@ class AdamUpdate(LeanUpdate):
 class NAGMomUpdate(Update):
     """mom = momentum * mom - lr * (gradient + wd * weight); out = weight, moved by how far mom will have moved it one
     step ahead: weight - momentum * (mom before) + (1 + momentum) * mom (Nesterov)."""
+
+    leading = ("lr", "momentum")
 
     momentum: float = param(0.0, doc="part of the last step that is kept")
 
@@ -242,6 +248,8 @@ class MPSGDUpdate(MasterUpdate):
 class MPSGDMomUpdate(MasterUpdate):
     """mom = momentum * mom - lr * (gradient + wd * weight32); out = weight32 = weight32 + mom."""
 
+    leading = ("lr", "momentum")
+
     momentum: float = param(0.0, doc="part of the last step that is kept")
 
     def aux(self):
@@ -258,6 +266,8 @@ class MPSGDMomUpdate(MasterUpdate):
 @operator("mp_nag_mom_update")
 class MPNAGMomUpdate(MasterUpdate):
     """`nag_mom_update` on weight32; out = weight32."""
+
+    leading = ("lr", "momentum")
 
     momentum: float = param(0.0, doc="part of the last step that is kept")
 
@@ -288,6 +298,8 @@ class SignumUpdate(Update):
     """mom = momentum * mom - (1 - momentum) * (gradient + wd * weight);
     out = (1 - lr * wd_lh) * weight + lr * sign(mom)."""
 
+    leading = ("lr", "momentum")
+
     momentum: float = param(0.0, doc="part of the average that is kept")
     wd_lh: float = param(0.0, doc="weight decay beside the sign")
 
@@ -313,6 +325,8 @@ class RMSPropUpdate(RMSPropRule):
     """g = gradient + wd * weight, clipped; n = gamma1 * n + (1 - gamma1) * g**2;
     out = weight - lr * g / sqrt(n + epsilon) (Tieleman and Hinton)."""
 
+    leading = ("lr", "gamma1", "epsilon")
+
     def aux(self):
         return ("n",)
 
@@ -328,6 +342,8 @@ class RMSPropUpdate(RMSPropRule):
 class RMSPropAlexUpdate(RMSPropRule):
     """d = gradient + wd * weight, clipped; n and g are the averages of d**2 and d;
     delta = gamma2 * delta - lr * d / sqrt(n - g**2 + epsilon); out = weight + delta (Graves 2013)."""
+
+    leading = ("lr", "gamma1", "gamma2", "epsilon")
 
     gamma2: float = param(0.9, doc="part of the last step that is kept")
 
@@ -349,6 +365,8 @@ class RMSPropAlexUpdate(RMSPropRule):
 class FtrlUpdate(Update):
     """g = gradient; z = z + g - (sqrt(n + g**2) - sqrt(n)) * weight / lr; n = n + g**2;
     out = (sign(z) * lamda1 - z) / ((beta + sqrt(n)) / lr + wd) where |z| > lamda1, else 0 (McMahan et al. 2013)."""
+
+    leading = ("lr", "lamda1", "beta")
 
     lamda1: float = param(0.01, doc="bound under which a weight is 0")
     beta: float = param(1.0, doc="slows the first steps")
@@ -372,6 +390,8 @@ class FTMLUpdate(Rule):
     """g = gradient + wd * weight, clipped; v = beta2 * v + (1 - beta2) * g**2;
     e = (1 - beta1**t) / lr * (sqrt(v / (1 - beta2**t)) + epsilon);
     z = beta1 * z + (1 - beta1) * g - (e - beta1 * d) * weight; d = e; out = -z / d (Zheng and Kwok 2017)."""
+
+    leading = ("lr", "beta1", "beta2", "epsilon", "t")
 
     rescale_grad: float = param(1.0, doc="factor of the gradient")
     clip_grad: float = param(-1.0, doc="bound of the rescaled gradient; not positive = none")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.ops.cases.reference import halves, sigmoid, softmax
-from tests.ops.cases.table import case
+from tests.ops.cases.table import case, fixed
 
 
 # fmt: off
@@ -54,3 +54,23 @@ case("softmin", (3, 4), ref=lambda x: softmax(-x))
 case("softmin", (3, 4, 2), axis=1, temperature=2.0, ref=lambda x: softmax(-x / 2, 1))
 case("log_softmax", (3, 4), ref=lambda x: np.log(softmax(x)))
 case("log_softmax", (3, 4, 2), axis=0, temperature=0.5, ref=lambda x: np.log(softmax(x * 2, 0)))
+
+
+def _softmax_of_parts(x, length):
+    """Along axis 1 of (N, K, M), each line as long as length (N, M) says."""
+    out = np.zeros_like(x)
+    for n, m in np.ndindex(length.shape):
+        k = int(length[n, m])
+        if k > 0:
+            out[n, :k, m] = softmax(x[n, :k, m])
+    return out
+
+
+case("softmax", (2, 3, 4), fixed([[1, 2, 3, 3], [1, 1, 0, 2]], "int32"), axis=1, use_length=True,
+     ref=_softmax_of_parts)
+case("softmax", (3, 4), fixed([1, 2, 0], "int32"), use_length=True, temperature=2.0,
+     ref=lambda x, length: _softmax_of_parts(x[:, :, None] / 2, length[:, None])[:, :, 0])
+case("softmax", (3, 4), dtype="float64", ref=softmax)
+case("softmax", (3, 4), dtype="float16", dtypes=("float64",), ref=softmax)
+case("log_softmax", (3, 4), dtype="float64", temperature=2.0, ref=lambda x: np.log(softmax(x / 2)))
+case("softmin", (3, 4), dtype="float64", ref=lambda x: softmax(-x))

@@ -38,7 +38,7 @@ case("shape_array", (2, 3, 4), constant=("data",), ref=lambda x: np.array([2, 3,
 case("size_array", (2, 3, 4), constant=("data",), ref=lambda x: np.array([24]))
 case("broadcast_like", (1, 3, 1), (2, 3, 4), ref=lambda x, y: np.broadcast_to(x, (2, 3, 4)))
 case("broadcast_like", (1, 3), (4, 5), lhs_axes=(0,), rhs_axes=(-1,), ref=lambda x, y: np.broadcast_to(x, (5, 3)))
-for _reps in ((2, 3), (2,), (2, 1, 3), (1,)):
+for _reps in ((2, 3), (2,), (2, 1, 3), (1,), ()):
     case("tile", (2, 3), reps=_reps, ref=lambda x, r=_reps: np.tile(x, r))
 case("repeat", (2, 3), repeats=2, ref=lambda x: np.repeat(x, 2))
 case("repeat", (2, 3), repeats=3, axis=0, ref=lambda x: np.repeat(x, 3, 0))
