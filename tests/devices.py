@@ -13,7 +13,10 @@ from raymx.runtime import local
 
 
 class LateTransport(local.LocalTransport):
-    """A device to which values from other devices may come late and in any order: at the latest when somebody waits."""
+    """A device to which values from other devices may come late and in any order: at the latest when somebody waits.
+    It counts as one in another process."""
+
+    afar = True
 
     def __init__(self, name: str, late: float, held: list, chance: random.Random):
         self._late, self._held, self._chance = late, held, chance

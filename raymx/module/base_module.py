@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from raymx.initializer import Uniform
 from raymx.io.base import DataBatch, DataDesc
 from raymx.module import loop
 from raymx.module.executor_group import described
+
+BEHIND = 8
 
 
 class BaseModule:
@@ -229,6 +231,19 @@ class BaseModule:
         """What feeds the metric with this batch, once it is called; or None, and the metric was fed at once."""
         self.update_metric(eval_metric, *_labels(batch))
         return None
+
+    def _ahead(self, batches: Iterable) -> Iterable:
+        """The same batches, perhaps taken from the iterator some way ahead."""
+        return batches
+
+    def _lag(self) -> int:
+        """How many batches a metric may be fed behind the device."""
+        return BEHIND
+
+    def _fetch_outputs(self, batch) -> Callable[[], list[np.ndarray]]:
+        """The outputs as they are now, on their way to this process; calling it waits for them."""
+        values = nd.fetch(self.get_outputs())
+        return lambda: [value.result() for value in values]
 
     def _end_epoch(self) -> None:
         """The batches of an epoch are done."""

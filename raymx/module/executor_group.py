@@ -410,15 +410,18 @@ class Snapshot:
 
     __slots__ = ("_group", "_outputs", "_labels")
 
-    def __init__(self, group: DataParallelExecutorGroup, labels: Sequence):
+    def __init__(self, group: DataParallelExecutorGroup, labels: Sequence, outputs=None):
+        """`outputs` is a value that gives all outputs, if they are on their way already."""
         arrays = [label for label in labels if isinstance(label, nd.NDArray)]
-        values = iter(nd.fetch([*group._outputs, *arrays]))
+        values = iter(nd.fetch([*([] if outputs is not None else group._outputs), *arrays]))
         self._group = group
-        self._outputs = [next(values) for _ in group._outputs]
+        self._outputs = outputs if outputs is not None else [next(values) for _ in group._outputs]
         self._labels = [next(values) if isinstance(label, nd.NDArray) else np.array(label) for label in labels]
 
     def outputs(self) -> list[np.ndarray]:
         """Outputs of the whole batch; waits for them."""
+        if not isinstance(self._outputs, list):
+            return self._outputs.result()
         axes, values = self._group._output_axes, [value.result() for value in self._outputs]
         if len(values) > len(axes):
             values = [np.concatenate(values[i :: len(axes)], axis) for i, axis in enumerate(axes)]

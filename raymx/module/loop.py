@@ -10,13 +10,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from raymx import metric as metrics
-from raymx import ndarray as nd
 from raymx.errors import MXNetError
-
-BEHIND = 8  # batches that a metric lags at most
 
 
 class BatchEndParam(NamedTuple):
@@ -41,9 +39,9 @@ class _BatchEnd(BatchEndParam):
 
 
 class Backlog:
-    """Batches that are on their way to a metric, oldest first."""
+    """Batches that are on their way to a metric, oldest first; at most `limit()` of them."""
 
-    def __init__(self, limit: int = BEHIND):
+    def __init__(self, limit: Callable[[], int]):
         self._limit = limit
         self._waiting: deque[Callable[[], Any]] = deque()
 
@@ -51,7 +49,7 @@ class Backlog:
         """Take in what feeds the metric with one batch, once its values are here; None if it was fed already."""
         if feed is not None:
             self._waiting.append(feed)
-        if len(self._waiting) > self._limit:
+        if len(self._waiting) > self._limit():
             self._waiting.popleft()()
 
     def drain(self) -> None:
@@ -89,8 +87,8 @@ def train(module, data, begin_epoch: int, num_epoch: int, *, eval_metric, valida
 def train_epoch(module, epoch: int, batches: Iterable, eval_metric, callbacks=None, monitor=None,
                 first_nbatch: int = 0) -> None:  # fmt: skip
     """Train with these batches. At the end the metric knows all of them."""
-    backlog = Backlog()
-    for nbatch, batch in enumerate(batches, first_nbatch):
+    backlog = Backlog(module._lag)
+    for nbatch, batch in enumerate(module._ahead(batches), first_nbatch):
         if monitor is not None:
             monitor.tic()
         module.forward_backward(batch)
@@ -110,10 +108,8 @@ def score(module, data, eval_metric, num_batch: int | None = None, batch_end_cal
     if reset:
         data.reset()
     eval_metric.reset()
-    backlog, count = Backlog(), 0
-    for nbatch, batch in enumerate(data):
-        if nbatch == num_batch:
-            break
+    backlog, count = Backlog(module._lag), 0
+    for nbatch, batch in enumerate(module._ahead(islice(data, num_batch))):
         module.prepare(batch)
         module.forward(batch, is_train=False)
         backlog.add(module._watch(eval_metric, batch, getattr(batch, "pad", None) or 0))
@@ -128,13 +124,11 @@ def score(module, data, eval_metric, num_batch: int | None = None, batch_end_cal
 def predictions(module, data, num_batch: int | None = None) -> Iterator[tuple[list, int, Any]]:
     """(outputs on the host without padding, number of the batch, batch) for each batch, behind the device."""
     waiting: deque = deque()
-    for nbatch, batch in enumerate(data):
-        if nbatch == num_batch:
-            break
+    for nbatch, batch in enumerate(module._ahead(islice(data, num_batch))):
         module.prepare(batch)
         module.forward(batch, is_train=False)
-        waiting.append((nd.fetch(module.get_outputs()), nbatch, batch))
-        if len(waiting) > BEHIND:
+        waiting.append((module._fetch_outputs(batch), nbatch, batch))
+        if len(waiting) > module._lag():
             yield _arrived(*waiting.popleft())
     while waiting:
         yield _arrived(*waiting.popleft())
@@ -178,7 +172,6 @@ def _tell(callbacks, backlog: Backlog, epoch: int, nbatch: int, eval_metric, var
     call(callbacks, param)
 
 
-def _arrived(values, nbatch: int, batch) -> tuple[list, int, Any]:
+def _arrived(outputs: Callable[[], list], nbatch: int, batch) -> tuple[list, int, Any]:
     pad = getattr(batch, "pad", None) or 0
-    outputs = [value.result() for value in values]
-    return [value[: len(value) - pad] if pad else value for value in outputs], nbatch, batch
+    return [value[: len(value) - pad] if pad else value for value in outputs()], nbatch, batch

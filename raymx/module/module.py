@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ from raymx.context import Context, cpu, current_context
 from raymx.errors import BindError, did_you_mean
 from raymx.initializer import InitDesc, Initializer, Uniform
 from raymx.io.base import DataDesc
+from raymx.module.ahead import Convoy, SentBatch, together
 from raymx.module.base_module import BaseModule, as_mapping, check_names, parse_shapes
-from raymx.module.executor_group import DataParallelExecutorGroup, described
+from raymx.module.executor_group import DataParallelExecutorGroup, Snapshot, described
 from raymx.module.updates import Updates, create_kvstore, make_optimizer
 
 _SHAPES_KEPT = 32  # executors for so many shapes of batches
@@ -68,6 +69,7 @@ class Module(BaseModule):
         self._update_on_kvstore = False
         self._states_file = None  # optimizer states to be read when there is an optimizer
         self._monitors: list = []
+        self._convoy: Convoy | None = None
         self._reset_bind()
 
     # ---- keeping ----
@@ -380,9 +382,27 @@ class Module(BaseModule):
             return super()._watch(eval_metric, batch, pad)
         if isinstance(batch, list):
             snapshot = self._group.snapshot([each.label for each in batch], pre_sliced=True)
+        elif isinstance(batch, SentBatch):
+            snapshot = Snapshot(self._group, batch.host_label, batch.outputs())
         else:
             snapshot = self._group.snapshot(batch.label)
         return partial(snapshot.feed, eval_metric, pad)
+
+    def _ahead(self, batches: Iterable) -> Iterable:
+        count = together(self._main)
+        if count < 2:
+            return batches
+        if self._convoy is None or self._convoy.executor is not self._main.execs[0]:
+            self._convoy = Convoy(self._main, count)
+        return self._convoy(batches)
+
+    def _lag(self) -> int:
+        return super()._lag() if self._convoy is None else 2 * self._convoy.count
+
+    def _fetch_outputs(self, batch) -> Callable[[], list[np.ndarray]]:
+        if isinstance(batch, SentBatch):
+            return batch.outputs().result
+        return self._group.snapshot(None).outputs
 
     def install_monitor(self, mon) -> None:
         """Let a Monitor watch every executor, those for shapes to come as well."""

@@ -147,6 +147,7 @@ _live: dict[str, RayTransport] = {}  # every device actor of this process that i
 class RayTransport:
     """The way to one device actor."""
 
+    afar = True
     _tokens = itertools.count(1)
 
     def __init__(self, name: str, actor):

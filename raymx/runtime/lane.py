@@ -25,6 +25,11 @@ class DeviceLane(Lane):
         """The libraries of special kernels that the device has."""
         return self.transport.kernels  # type: ignore[attr-defined]
 
+    @property
+    def afar(self) -> bool:
+        """Whether the device is in another process, where a message takes its time."""
+        return self.transport.afar  # type: ignore[attr-defined]
+
     def new_var(self) -> int:
         """A fresh tag for something on this device that must be ordered."""
         return self._engine.new_variable()

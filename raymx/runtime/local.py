@@ -77,6 +77,8 @@ def resolve(awaited, callback: Callable) -> None:
 class LocalTransport:
     """The way to the device in this process."""
 
+    afar = False
+
     def __init__(self, name: str):
         self._host = DeviceHost(_runner(name), resolve, config.get("check"), lambda: backend.use_threads(0))
 
