@@ -1,0 +1,284 @@
+"""What a key-value shard knows and decides: values by key, the rounds under way, and what each worker has sent.
+
+A plain class without thread, clock or Ray: events in, answers out. Whatever is fed with the same events in the same
+order has the same state, bit for bit; a replica is a second shard that is fed with the first one's events.
+
+Each worker counts its pushes of a key from 1: that is the push's *number*. A push whose number was seen before is
+dropped, so a worker may send again what it is not sure of.
+
+- `sync`: push n of all workers make round n of the key. A round is applied when the last of them is here, and sums
+  them in the order of ranks, however they came. The value after n rounds is *version* n.
+- otherwise each push is applied at once, and a version is the number of pushes applied.
+
+The version before the current one is kept: a worker that died between its pushes to two shards comes back and
+computes its step once more, from weights that one shard may have left behind already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raymx.errors import KVStoreError
+
+Key = int | str
+
+
+class Push(NamedTuple):
+    """One key's part of a push."""
+
+    key: Key
+    number: int  # counts this worker's pushes of the key, from 1
+    value: np.ndarray
+
+
+@dataclass
+class Entry:
+    """One key. `frozen` holds copies that never change: of the version before, and of the current one once asked."""
+
+    value: np.ndarray  # the current version; changed in place
+    version: int = 0
+    frozen: dict[int, np.ndarray] = field(default_factory=dict)
+    sent: dict[int, int] = field(default_factory=dict)  # rank → number of its last push
+    waiting: dict[int, dict[int, np.ndarray]] = field(default_factory=dict)  # round → rank → value, rounds not applied
+    failed: dict[int, BaseException] = field(default_factory=dict)  # version, or ~rank → why an update changed nothing
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy that cannot be written."""
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+class Shard:
+    """State of one shard for workers 0 … `workers` - 1.
+
+    `freeze(array)` makes a copy that will not change. `updater(key, merged, value)`, if set, changes `value` in place
+    by what a round summed; without one the sum becomes the value.
+    """
+
+    def __init__(self, workers: int, sync: bool = True, freeze: Callable[[np.ndarray], np.ndarray] = copied):
+        self.workers, self.sync = workers, sync
+        self.entries: dict[Key, Entry] = {}
+        self.updater: Callable[[Key, np.ndarray, np.ndarray], Any] | None = None
+        self.notes: dict[int, Any] = {}  # rank → what it last noted of its progress
+        self.applied = 0  # rounds, or pushes where they are applied one by one
+        self._gone: set[int] = set()  # ranks that will push no more
+        self._barriers: dict[int, int] = {}  # rank → how many barriers it has reached
+        self._freeze = freeze
+
+    # ---- events ----
+
+    def create(self, key: Key, value: np.ndarray) -> None:
+        """Give a key its first value; nothing if it has one of this shape and type already. Raises KVStoreError."""
+        entry = self.entries.get(key)
+        if entry is None:
+            self.entries[key] = Entry(np.array(value))
+        else:
+            _check("init", key, entry.value, value)
+
+    def push(self, rank: int, pushes: Sequence[Push]) -> list[Key]:
+        """Take in one worker's values; the keys that have a new version now. Raises KVStoreError for unknown keys and
+        values that do not fit, before anything changes."""
+        self._check_rank(rank)
+        last: dict[Key, int] = {}
+        for key, number, value in pushes:
+            entry = self._entry("push", key)
+            _check("push", key, entry.value, value)
+            before = last.get(key, entry.sent.get(rank, 0))
+            if number > before + 1:
+                raise KVStoreError(
+                    f"push: key {key!r}: worker {rank} sends push {number}, but its last one here was "
+                    f"{before}; those between are missing."
+                )
+            last[key] = max(before, number)
+        fresh = [push for push in pushes if self._take(rank, push)]
+        return [key for key in dict.fromkeys(p.key for p in fresh) if self._apply_complete(key)]
+
+    def leave(self, rank: int) -> list[Key]:
+        """This worker pushes no more: rounds it has not pushed for go on without it. The keys that have a new version
+        now."""
+        self._check_rank(rank)
+        self._gone.add(rank)
+        return [key for key in self.entries if self._apply_complete(key)]
+
+    def come_back(self, rank: int) -> dict[Key, int]:
+        """A worker that was started anew takes part again; how often it has pushed each key."""
+        self._check_rank(rank)
+        self._gone.discard(rank)
+        return {key: entry.sent[rank] for key, entry in self.entries.items() if rank in entry.sent}
+
+    def note(self, rank: int, progress: Any) -> None:
+        """Keep what a worker says of its progress, for the day when it is started anew."""
+        self._check_rank(rank)
+        self.notes[rank] = progress
+
+    def reach(self, rank: int, number: int) -> bool:
+        """A worker is at its barrier `number`, counted from 1; whether all are there."""
+        self._check_rank(rank)
+        self._barriers[rank] = max(number, self._barriers.get(rank, 0))
+        return self.passed(number)
+
+    # ---- questions ----
+
+    def passed(self, number: int) -> bool:
+        """Whether every worker has reached barrier `number` or left."""
+        return not self.absent(number)
+
+    def absent(self, number: int) -> list[int]:
+        """The workers that have not reached barrier `number`."""
+        return [r for r in range(self.workers) if r not in self._gone and self._barriers.get(r, 0) < number]
+
+    def has(self, key: Key, version: int) -> bool:
+        """Whether `version` of the key is there. Raises KVStoreError for an unknown key."""
+        return self._entry("pull", key).version >= version or not self.sync
+
+    def lagging(self, key: Key) -> list[int]:
+        """The workers for whose push the next round of the key waits."""
+        entry = self._entry("pull", key)
+        return self._missing(entry, entry.version + 1)
+
+    def get(self, rank: int, key: Key, version: int, rows: Any = None) -> np.ndarray:
+        """The key's value in `version`, if that is the one before the current, else the current one; a copy that never
+        changes. `rows` picks some of its rows. Raises KVStoreError if the updater failed there, or, where pushes are
+        applied one by one, at one of this worker's since it last asked."""
+        entry = self._entry("pull", key)
+        failure = entry.failed.get(version) if self.sync else entry.failed.pop(~rank, None)
+        if failure is not None:
+            raise failure
+        frozen = entry.frozen.get(version) if version < entry.version else None
+        value = self._frozen(entry) if frozen is None else frozen
+        return value if rows is None else value[_checked_rows(key, value, rows)]
+
+    # ---- the whole state ----
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, for a new replica or a file; shares memory with this shard only where nothing changes."""
+        for entry in self.entries.values():
+            self._frozen(entry)
+        return {
+            "workers": self.workers,
+            "sync": self.sync,
+            "entries": {
+                key: (e.version, dict(e.frozen), dict(e.sent), {n: dict(r) for n, r in e.waiting.items()})
+                for key, e in self.entries.items()
+            },
+            "notes": dict(self.notes),
+            "applied": self.applied,
+            "gone": sorted(self._gone),
+            "barriers": dict(self._barriers),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `snapshot` gave."""
+        self.workers, self.sync, self.applied = state["workers"], state["sync"], state["applied"]
+        self._gone, self._barriers = set(state["gone"]), dict(state["barriers"])
+        self.notes = dict(state["notes"])
+        self.entries = {
+            key: Entry(
+                np.array(frozen[version]), version, dict(frozen), dict(sent), {n: dict(r) for n, r in rounds.items()}
+            )
+            for key, (version, frozen, sent, rounds) in state["entries"].items()
+        }
+
+    # ---- rounds ----
+
+    def _take(self, rank: int, push: Push) -> bool:
+        """Whether the push is new; a new one waits for its round."""
+        entry = self.entries[push.key]
+        if push.number <= entry.sent.get(rank, 0):
+            return False
+        entry.sent[rank] = push.number
+        place = push.number if self.sync else entry.version + len(entry.waiting) + 1
+        entry.waiting.setdefault(place, {})[rank] = push.value
+        return True
+
+    def _apply_complete(self, key: Key) -> bool:
+        entry, before = self.entries[key], self.entries[key].version
+        while (values := entry.waiting.get(entry.version + 1)) and self._complete(entry):
+            del entry.waiting[entry.version + 1]
+            self._apply(key, entry, dict(sorted(values.items())))
+        return entry.version > before
+
+    def _complete(self, entry: Entry) -> bool:
+        return not self.sync or not self._missing(entry, entry.version + 1)
+
+    def _missing(self, entry: Entry, number: int) -> list[int]:
+        here = entry.waiting.get(number, {})
+        return [r for r in range(self.workers) if r not in here and r not in self._gone]
+
+    def _apply(self, key: Key, entry: Entry, values: Mapping[int, np.ndarray]) -> None:
+        merged = total(list(values.values()))
+        old = self._frozen(entry)
+        entry.version += 1
+        entry.frozen = {entry.version - 1: old}
+        entry.failed = {v: e for v, e in entry.failed.items() if v < 0 or v >= entry.version - 1}
+        self.applied += 1
+        if self.updater is None:
+            entry.value = merged if merged.flags.writeable else np.array(merged)
+            return
+        try:
+            self.updater(key, merged, entry.value)
+        except Exception as error:
+            entry.value[...] = old
+            place = entry.version if self.sync else ~min(values)
+            entry.failed[place] = _update_failed(key, entry.version, error)
+
+    def _frozen(self, entry: Entry) -> np.ndarray:
+        if entry.version not in entry.frozen:
+            entry.frozen[entry.version] = self._freeze(entry.value)
+        return entry.frozen[entry.version]
+
+    # ---- checks ----
+
+    def _entry(self, verb: str, key: Key) -> Entry:
+        entry = self.entries.get(key)
+        if entry is None:
+            known = ", ".join(map(repr, list(self.entries)[:8])) or "none"
+            raise KVStoreError(f"{verb}: key {key!r} is unknown; call init first (known keys: {known}).")
+        return entry
+
+    def _check_rank(self, rank: int) -> None:
+        if not 0 <= rank < self.workers:
+            raise KVStoreError(f"worker {rank} is none of this store's {self.workers} (0 to {self.workers - 1}).")
+
+
+def total(values: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum from first to last; the only value itself."""
+    if len(values) == 1:
+        return values[0]
+    merged = np.add(values[0], values[1])
+    for value in values[2:]:
+        np.add(merged, value, out=merged)
+    return merged
+
+
+def _check(verb: str, key: Key, stored: np.ndarray, value: np.ndarray) -> None:
+    if value.shape != stored.shape or value.dtype != stored.dtype:
+        raise KVStoreError(
+            f"{verb}: key {key!r} holds {stored.dtype} of shape {stored.shape}, got {value.dtype} of "
+            f"shape {value.shape}."
+        )
+
+
+def _checked_rows(key: Key, value: np.ndarray, rows: Iterable[int]) -> np.ndarray:
+    rows = np.asarray(rows, "int64").reshape(-1)
+    if value.ndim == 0 or (rows.size and not (0 <= rows.min() and rows.max() < len(value))):
+        raise KVStoreError(
+            f"row_sparse_pull: key {key!r} has {len(value) if value.ndim else 0} rows, got row ids from "
+            f"{rows.min()} to {rows.max()}."
+        )
+    return rows
+
+
+def _update_failed(key: Key, version: int, error: Exception) -> KVStoreError:
+    failure = KVStoreError(
+        f"the updater failed at round {version} of key {key!r}, whose value is left as it was: "
+        f"{type(error).__name__}: {error}"
+    )
+    failure.__cause__ = error
+    return failure
