@@ -47,25 +47,28 @@ class Entry:
     failed: dict[int, BaseException] = field(default_factory=dict)  # version, or ~rank → why an update changed nothing
 
 
-def copied(array: np.ndarray) -> np.ndarray:
-    """A copy that cannot be written."""
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
+def copied(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Copies that cannot be written."""
+    copies = [array.copy() for array in arrays]
+    for copy in copies:
+        copy.flags.writeable = False
+    return copies
 
 
 class Shard:
     """State of one shard for workers 0 … `workers` - 1.
 
-    `freeze(array)` makes a copy that will not change. `updater(key, merged, value)`, if set, changes `value` in place
+    `freeze(arrays)` makes copies that will not change. `updater(key, merged, value)`, if set, changes `value` in place
     by what a round summed; without one the sum becomes the value.
     """
 
-    def __init__(self, workers: int, sync: bool = True, freeze: Callable[[np.ndarray], np.ndarray] = copied):
+    def __init__(
+        self, workers: int, sync: bool = True, freeze: Callable[[Sequence[np.ndarray]], list[np.ndarray]] = copied
+    ):
         self.workers, self.sync = workers, sync
         self.entries: dict[Key, Entry] = {}
         self.updater: Callable[[Key, np.ndarray, np.ndarray], Any] | None = None
-        self.notes: dict[int, Any] = {}  # rank → what it last noted of its progress
+        self.notes: dict[int, tuple[int, Any]] = {}  # rank → its last step, and what it noted when that began
         self.applied = 0  # rounds, or pushes where they are applied one by one
         self._gone: set[int] = set()  # ranks that will push no more
         self._barriers: dict[int, int] = {}  # rank → how many barriers it has reached
@@ -112,10 +115,11 @@ class Shard:
         self._gone.discard(rank)
         return {key: entry.sent[rank] for key, entry in self.entries.items() if rank in entry.sent}
 
-    def note(self, rank: int, progress: Any) -> None:
-        """Keep what a worker says of its progress, for the day when it is started anew."""
+    def note(self, rank: int, step: int, progress: Any) -> None:
+        """Keep what a worker says of its progress at the beginning of a step, for the day when it is started anew."""
         self._check_rank(rank)
-        self.notes[rank] = progress
+        if step >= self.notes.get(rank, (0, None))[0]:
+            self.notes[rank] = step, progress
 
     def reach(self, rank: int, number: int) -> bool:
         """A worker is at its barrier `number`, counted from 1; whether all are there."""
@@ -142,24 +146,24 @@ class Shard:
         entry = self._entry("pull", key)
         return self._missing(entry, entry.version + 1)
 
-    def get(self, rank: int, key: Key, version: int, rows: Any = None) -> np.ndarray:
-        """The key's value in `version`, if that is the one before the current, else the current one; a copy that never
-        changes. `rows` picks some of its rows. Raises KVStoreError if the updater failed there, or, where pushes are
-        applied one by one, at one of this worker's since it last asked."""
-        entry = self._entry("pull", key)
-        failure = entry.failed.get(version) if self.sync else entry.failed.pop(~rank, None)
-        if failure is not None:
-            raise failure
-        frozen = entry.frozen.get(version) if version < entry.version else None
-        value = self._frozen(entry) if frozen is None else frozen
-        return value if rows is None else value[_checked_rows(key, value, rows)]
+    def get(self, rank: int, wanted: Mapping[Key, int]) -> list[np.ndarray]:
+        """Each key's value in the version that is wanted, if that is the one before the current, else the current one;
+        copies that never change. Raises KVStoreError if the updater failed there, or, where pushes are applied one by
+        one, at one of this worker's since it last asked."""
+        entries = {key: self._entry("pull", key) for key in wanted}
+        for key, entry in entries.items():
+            failure = entry.failed.get(wanted[key]) if self.sync else entry.failed.pop(~rank, None)
+            if failure is not None:
+                raise failure
+        current = [key for key, entry in entries.items() if wanted[key] not in entry.frozen]
+        self._freeze_current(current)
+        return [entry.frozen.get(wanted[key], entry.frozen.get(entry.version)) for key, entry in entries.items()]
 
     # ---- the whole state ----
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, for a new replica or a file; shares memory with this shard only where nothing changes."""
-        for entry in self.entries.values():
-            self._frozen(entry)
+        self._freeze_current(self.entries)
         return {
             "workers": self.workers,
             "sync": self.sync,
@@ -213,7 +217,9 @@ class Shard:
 
     def _apply(self, key: Key, entry: Entry, values: Mapping[int, np.ndarray]) -> None:
         merged = total(list(values.values()))
-        old = self._frozen(entry)
+        old = entry.frozen.get(entry.version)
+        if old is None:
+            (old,) = copied([entry.value])
         entry.version += 1
         entry.frozen = {entry.version - 1: old}
         entry.failed = {v: e for v, e in entry.failed.items() if v < 0 or v >= entry.version - 1}
@@ -228,10 +234,11 @@ class Shard:
             place = entry.version if self.sync else ~min(values)
             entry.failed[place] = _update_failed(key, entry.version, error)
 
-    def _frozen(self, entry: Entry) -> np.ndarray:
-        if entry.version not in entry.frozen:
-            entry.frozen[entry.version] = self._freeze(entry.value)
-        return entry.frozen[entry.version]
+    def _freeze_current(self, keys: Iterable[Key]) -> None:
+        """Make copies of these keys' current versions where there are none."""
+        entries = [e for e in (self.entries[k] for k in keys) if e.version not in e.frozen]
+        for entry, copy in zip(entries, self._freeze([e.value for e in entries]), strict=True):
+            entry.frozen[entry.version] = copy
 
     # ---- checks ----
 
@@ -263,16 +270,6 @@ def _check(verb: str, key: Key, stored: np.ndarray, value: np.ndarray) -> None:
             f"{verb}: key {key!r} holds {stored.dtype} of shape {stored.shape}, got {value.dtype} of "
             f"shape {value.shape}."
         )
-
-
-def _checked_rows(key: Key, value: np.ndarray, rows: Iterable[int]) -> np.ndarray:
-    rows = np.asarray(rows, "int64").reshape(-1)
-    if value.ndim == 0 or (rows.size and not (0 <= rows.min() and rows.max() < len(value))):
-        raise KVStoreError(
-            f"row_sparse_pull: key {key!r} has {len(value) if value.ndim else 0} rows, got row ids from "
-            f"{rows.min()} to {rows.max()}."
-        )
-    return rows
 
 
 def _update_failed(key: Key, version: int, error: Exception) -> KVStoreError:

@@ -1,0 +1,201 @@
+"""Keeps a shard in its process: lets pulls and barriers wait, passes events on to a replica, runs the optimizer.
+
+Thread-safe and without Ray: a replica is anything with `send(event)`, which returns a ticket to `wait` for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from raymx.actors.shard import Key, Push, Shard
+from raymx.errors import KVStoreError, KVStoreTimeoutError
+
+LISTED = 8  # keys that a message names
+
+
+class Ticket(Protocol):
+    """An event under way to a replica."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the replica has taken the event in; whether it has. Raises when it never will."""
+
+
+class Replica(Protocol):
+    """The way to the replica's keeper."""
+
+    def send(self, event: tuple) -> Ticket:
+        """Let the replica's `follow` take the event in, after those sent before."""
+
+
+class Keeper:
+    """One shard. `optimizers(settings)` makes an updater with `get_states()` and `set_states(bytes)` from what
+    `set_optimizer` was given; `get(payload)` gives the arrays of a push that came by reference."""
+
+    def __init__(self, name: str, shard: Shard, optimizers: Callable[[Any], Any], get: Callable = list):
+        self.name, self.shard = name, shard
+        self.optimizer: Any = None  # settings, as they came
+        self._optimizers, self._get = optimizers, get
+        self._changed = threading.Condition(threading.RLock())
+        self._replica: Replica | None = None
+        self._ticket: Ticket | None = None  # of the last event sent to it
+        self.counts = dict.fromkeys(("pushes", "dropped", "pulls", "bytes"), 0)
+
+    # ---- from workers ----
+
+    def create(self, values: Mapping[Key, np.ndarray]) -> None:
+        """Give keys their first values."""
+        self._take(("create", dict(values)))
+
+    def push(self, rank: int, numbers: Mapping[Key, int], payload: Any, note: tuple[int, Any] | None = None) -> None:
+        """Take in one worker's values of these keys, in their order, and what it notes of its progress."""
+        self._take(("push", rank, dict(numbers), payload, note))
+
+    def set_optimizer(self, settings: Any) -> None:
+        """From now on rounds are gradients, which this optimizer applies; settings may be given again, changed."""
+        self._take(("set_optimizer", settings))
+
+    def leave(self, rank: int) -> None:
+        """This worker pushes no more."""
+        self._take(("leave", rank))
+
+    def come_back(self, rank: int) -> dict[str, Any]:
+        """What a worker that was started anew must know: how often it has pushed each key, and what it noted last."""
+        with self._changed:
+            sent = self._take(("come_back", rank))
+            return {"sent": sent, "note": self.shard.notes.get(rank), "optimizer": self.optimizer}
+
+    def pull(self, rank: int, wanted: Mapping[Key, int], timeout_s: float) -> list[np.ndarray]:
+        """The values of these keys in these versions. Waits for them, and until the replica has what they show; raises
+        KVStoreTimeoutError that names who is late."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while late := [key for key, version in wanted.items() if not self.shard.has(key, version)]:
+                if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
+                    raise self._straggling(late, timeout_s)
+            values, ticket = self.shard.get(rank, wanted), self._ticket
+            self.counts["pulls"] += 1
+        self._confirm(ticket, deadline)
+        return values
+
+    def barrier(self, rank: int, number: int, timeout_s: float) -> None:
+        """Wait until every worker has reached its barrier `number` or left."""
+        deadline = time.monotonic() + timeout_s
+        self._take(("reach", rank, number))
+        with self._changed:
+            while absent := self.shard.absent(number):
+                if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
+                    raise KVStoreTimeoutError(f"{self.name}: barrier {number} still waits for {_workers(absent)} after "
+                                              f"{timeout_s:g} s (switch timeout_s).")  # fmt: skip
+
+    # ---- from the supervisor and from a primary ----
+
+    def follow(self, event: tuple) -> None:
+        """Take in an event that the primary has taken in."""
+        self._take(event)
+
+    def adopt(self, replica: Replica | None, timeout_s: float) -> None:
+        """Bring a new replica up to this state and pass every later event on to it; None for no replica."""
+        with self._changed:
+            self._replica = replica
+            self._ticket = replica.send(("restore", self.snapshot())) if replica is not None else None
+            ticket = self._ticket
+        self._confirm(ticket, time.monotonic() + timeout_s)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state, the optimizer's included."""
+        with self._changed:
+            updater = self.shard.updater
+            states = updater.get_states() if updater is not None else None
+            return {"shard": self.shard.snapshot(), "optimizer": self.optimizer, "states": states}
+
+    def describe(self) -> dict[str, Any]:
+        """Counts, for metrics and tests."""
+        with self._changed:
+            entries = self.shard.entries
+            return {"name": self.name, "keys": len(entries), "applied": self.shard.applied, **self.counts,
+                    "versions": {key: entry.version for key, entry in entries.items()}}
+
+    # ---- events ----
+
+    def _take(self, event: tuple) -> Any:
+        """Let the shard take an event in, pass it on, and wake up who waits."""
+        with self._changed:
+            result = getattr(self, f"_on_{event[0]}")(*event[1:])
+            if self._replica is not None:
+                self._pass_on(event)
+            self._changed.notify_all()
+            return result
+
+    def _pass_on(self, event: tuple) -> None:
+        try:
+            self._ticket = self._replica.send(event)  # type: ignore[union-attr]
+        except Exception:  # it is gone; the supervisor brings another one
+            self._replica = self._ticket = None
+
+    def _on_create(self, values: Mapping[Key, np.ndarray]) -> None:
+        for key, value in values.items():
+            self.shard.create(key, value)
+
+    def _on_push(self, rank: int, numbers: Mapping[Key, int], payload: Any, note: tuple[int, Any] | None) -> None:
+        values = self._get(payload)
+        pushes = [Push(key, number, value) for (key, number), value in zip(numbers.items(), values, strict=True)]
+        entries = self.shard.entries
+        self.counts["pushes"] += len(pushes)
+        self.counts["dropped"] += sum(p.key in entries and p.number <= entries[p.key].sent.get(rank, 0) for p in pushes)
+        self.counts["bytes"] += sum(p.value.nbytes for p in pushes)
+        if note is not None:
+            self.shard.note(rank, *note)
+        self.shard.push(rank, pushes)
+
+    def _on_set_optimizer(self, settings: Any) -> None:
+        updater = self._optimizers(settings)
+        if self.shard.updater is not None:
+            updater.set_states(self.shard.updater.get_states())
+        self.shard.updater, self.optimizer = updater, settings
+
+    def _on_leave(self, rank: int) -> None:
+        self.shard.leave(rank)
+
+    def _on_come_back(self, rank: int) -> dict[Key, int]:
+        return self.shard.come_back(rank)
+
+    def _on_reach(self, rank: int, number: int) -> None:
+        self.shard.reach(rank, number)
+
+    def _on_restore(self, state: Mapping[str, Any]) -> None:
+        self.shard.restore(state["shard"])
+        self.optimizer = state["optimizer"]
+        self.shard.updater = self._optimizers(self.optimizer) if self.optimizer is not None else None
+        if self.shard.updater is not None:
+            self.shard.updater.set_states(state["states"])
+
+    # ---- waiting ----
+
+    def _confirm(self, ticket: Ticket | None, deadline: float) -> None:
+        """Wait until the replica has taken in what the ticket is of; a lost replica holds nobody up."""
+        try:
+            if ticket is None or ticket.wait(max(0.0, deadline - time.monotonic())):
+                return
+        except Exception:
+            with self._changed:
+                if self._ticket is ticket:
+                    self._replica = self._ticket = None
+            return
+        raise KVStoreTimeoutError(f"{self.name}: its replica has not answered in time.")
+
+    def _straggling(self, late: Sequence[Key], timeout_s: float) -> KVStoreError:
+        key = late[0]
+        others = f" and {len(late) - 1} more keys" if len(late) > 1 else ""
+        return KVStoreTimeoutError(
+            f"{self.name}: round {self.shard.entries[key].version + 1} of key {key!r}{others} still waits for "
+            f"{_workers(self.shard.lagging(key))} after {timeout_s:g} s (switch timeout_s)."
+        )
+
+
+def _workers(ranks: Sequence[int]) -> str:
+    return f"worker{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
