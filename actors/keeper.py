@@ -39,6 +39,7 @@ class Keeper:
     def __init__(self, name: str, shard: Shard, optimizers: Callable[[Any], Any], get: Callable = list):
         self.name, self.shard = name, shard
         self.optimizer: Any = None  # settings, as they came
+        self._configured: bool | None = None
         self._optimizers, self._get = optimizers, get
         self._changed = threading.Condition(threading.RLock())
         self._replica: Replica | None = None
@@ -54,6 +55,19 @@ class Keeper:
     def push(self, rank: int, numbers: Mapping[Key, int], payload: Any, note: tuple[int, Any] | None = None) -> None:
         """Take in one worker's values of these keys, in their order, and what it notes of its progress."""
         self._take(("push", rank, dict(numbers), payload, note))
+
+    def configure(self, sync: bool) -> None:
+        """Whether rounds wait for all workers. Raises KVStoreError if a worker has said otherwise."""
+        self._take(("configure", sync))
+
+    def optimizer_states(self) -> bytes | None:
+        """The optimizer's states, with counts; None without an optimizer."""
+        with self._changed:
+            return None if self.shard.updater is None else self.shard.updater.get_states()
+
+    def load_optimizer_states(self, states: bytes) -> None:
+        """Take over what `optimizer_states` gave. Raises KVStoreError without an optimizer."""
+        self._take(("load_optimizer_states", states))
 
     def set_optimizer(self, settings: Any) -> None:
         """From now on rounds are gradients, which this optimizer applies; settings may be given again, changed."""
@@ -117,8 +131,13 @@ class Keeper:
         """Counts, for metrics and tests."""
         with self._changed:
             entries = self.shard.entries
-            return {"name": self.name, "keys": len(entries), "applied": self.shard.applied, **self.counts,
-                    "versions": {key: entry.version for key, entry in entries.items()}}
+            return {
+                "name": self.name,
+                "keys": len(entries),
+                "applied": self.shard.applied,
+                **self.counts,
+                "versions": {key: entry.version for key, entry in entries.items()},
+            }
 
     # ---- events ----
 
@@ -157,6 +176,17 @@ class Keeper:
         if self.shard.updater is not None:
             updater.set_states(self.shard.updater.get_states())
         self.shard.updater, self.optimizer = updater, settings
+
+    def _on_configure(self, sync: bool) -> None:
+        if self._configured not in (None, sync):
+            words = {True: "dist_sync", False: "dist_async"}
+            raise KVStoreError(f"a worker asks for {words[sync]}, but others for {words[not sync]}.")
+        self._configured = self.shard.sync = sync
+
+    def _on_load_optimizer_states(self, states: bytes) -> None:
+        if self.shard.updater is None:
+            raise KVStoreError("load_optimizer_states: the store has no optimizer; call set_optimizer first.")
+        self.shard.updater.set_states(states)
 
     def _on_leave(self, rank: int) -> None:
         self.shard.leave(rank)

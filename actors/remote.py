@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import Any
+from collections import deque
+from typing import Any, NamedTuple
 
+import numpy as np
 import ray
 
 from raymx import config
 from raymx.actors import device
 from raymx.actors.device import DeviceRunner
 from raymx.actors.host import DeviceHost
+from raymx.actors.keeper import Keeper
+from raymx.actors.shard import Shard, copied
 from raymx.actors.transfer import resolve, unpack
 from raymx.ops import backend
 
+SHARED_NBYTES = 1 << 17  # of pulled values from which on they lie in the object store once for all workers
 CONCURRENT_MESSAGES = 64  # at least; a message under way holds a thread, and the driver bounds how many there are
 
 
@@ -62,6 +68,132 @@ class DeviceActor:
         import threading
 
         threading.Event().wait()
+
+
+class ShardActor:
+    """A shard of the key-value store. `optimizers` names the function that makes updaters, as `module:function`."""
+
+    def __init__(self, name: str, workers: int, optimizers: str, settings: dict[str, Any]):
+        config.set(**{**settings, "engine": "naive"})
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        _full_priority()
+        self._batches: deque[tuple[Any, list]] = deque(maxlen=2)  # arrays that lie together, and the ref of all
+        shard = Shard(workers, freeze=self._freeze)
+        self._keeper = Keeper(name, shard, _imported(optimizers), _values)
+
+    def call(self, method: str, *args):
+        """What a worker asks that does not wait for others."""
+        return getattr(self._keeper, method)(*args)
+
+    def push(self, rank: int, numbers, payload, note=None) -> None:
+        self._keeper.push(rank, numbers, payload, note)
+
+    def follow(self, event) -> None:
+        self._keeper.follow(event)
+
+    def pull(self, rank: int, wanted, timeout_s: float):
+        """The arrays, or a list of the ref under which they lie in the object store together."""
+        values = self._keeper.pull(rank, wanted, timeout_s)
+        for ref, batch in self._batches:
+            if len(batch) == len(values) and all(a is b for a, b in zip(batch, values, strict=True)):
+                return [ref]
+        return values
+
+    def barrier(self, rank: int, number: int, timeout_s: float) -> None:
+        self._keeper.barrier(rank, number, timeout_s)
+
+    def adopt(self, replica, timeout_s: float) -> None:
+        """Keep a replica, the handle of an actor, up to date from now on."""
+        self._keeper.adopt(None if replica is None else _Follower(replica), timeout_s)
+
+    def describe(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id(), **self._keeper.describe()}
+
+    def watch(self) -> None:
+        """Never returns: the call fails the moment that this process is gone."""
+        import threading
+
+        threading.Event().wait()
+
+    def _freeze(self, arrays):
+        """Large ones together in the object store, from where every worker reads them without a copy."""
+        if sum(a.nbytes for a in arrays) < SHARED_NBYTES:
+            return copied(arrays)
+        ref = ray.put(list(arrays))
+        self._batches.append((ref, ray.get(ref)))
+        return self._batches[-1][1]
+
+
+class WorkerActor:
+    """A worker of a launched job: runs the user's function once."""
+
+    def __init__(self, job, settings: dict[str, Any]):
+        config.set(**settings)
+        _full_priority()
+        self._job = job
+
+    def __repr__(self) -> str:  # Ray writes it before each line of output
+        return f"worker {self._job.rank}"
+
+    def run(self, runner: str, *args):
+        """Call the function named `module:function` with the job and what else came."""
+        return _imported(runner)(self._job, *args)
+
+
+def start_worker(job, settings: dict[str, Any], **options):
+    """Start a worker's actor with the given Ray options; returns its handle at once."""
+    options |= {"max_restarts": 0, "max_task_retries": 0}
+    return ray.remote(**options)(WorkerActor).remote(job, settings)
+
+
+class _Follower:
+    """The way to a replica."""
+
+    def __init__(self, actor):
+        self._actor = actor
+
+    def send(self, event):
+        return _Followed(self._actor.follow.remote(event))
+
+
+class _Followed(NamedTuple):
+    ref: Any
+
+    def wait(self, timeout_s: float) -> bool:
+        if not ray.wait([self.ref], timeout=timeout_s)[0]:
+            return False
+        ray.get(self.ref)
+        return True
+
+
+def _values(payload) -> list:
+    """The arrays of a push: a list of arrays and refs, or a tuple with the ref of such a list."""
+    if isinstance(payload, tuple):
+        return ray.get(payload[0])
+    refs = [each for each in payload if isinstance(each, ray.ObjectRef)]
+    found = iter(ray.get(refs) if refs else ())
+    return [_unpacked(next(found) if isinstance(each, ray.ObjectRef) else each) for each in payload]
+
+
+def _unpacked(value):
+    """A gradient that was sent in fewer bytes, as it is meant."""
+    return value if isinstance(value, np.ndarray) else value.unpacked()
+
+
+def _imported(path: str):
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def start_shard(shard: str, workers: int, optimizers: str, settings: dict[str, Any], **options):
+    """Start a shard's actor with the given Ray options; returns its handle at once."""
+    options |= {
+        "max_concurrency": 4 * workers + 8,
+        "concurrency_groups": {"events": 1, "control": 2, "watch": 1},
+        "max_restarts": 0,
+        "max_task_retries": 0,
+    }
+    return ray.remote(**options)(ShardActor).remote(shard, workers, optimizers, settings)
 
 
 def _full_priority() -> None:

@@ -43,6 +43,18 @@ class KVStoreError(MXNetError):
     """A key that is unknown or set twice, or a store that cannot do what was asked."""
 
 
+class KVStoreTimeoutError(KVStoreError, TimeoutError):
+    """A store waited too long for a worker or shard; the message names it."""
+
+
+class ShardLostError(KVStoreError):
+    """The process of a shard is gone, and no replica has its state."""
+
+
+class WorkerLostError(MXNetError):
+    """A worker of a launched job is gone or failed, and was not or could not be started anew."""
+
+
 class TaskError(MXNetError):
     """A task failed on its device after the call that pushed it had returned."""
 

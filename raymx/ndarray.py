@@ -834,6 +834,14 @@ def array(source_array, ctx: Context | None = None, dtype=None) -> NDArray:
     return out
 
 
+def adopt(memory: np.ndarray) -> NDArray:
+    """An array of cpu(0) over memory that owns its elements and may be written; over a copy of any other."""
+    ctx = Context("cpu", 0)
+    out = NDArray(ctx.lane, ctx, memory.shape, memory.dtype)
+    out._lane.put(out._id, memory)
+    return out
+
+
 def arange(
     start, stop=None, step=1.0, repeat=1, infer_range=None, ctx: Context | None = None, dtype=_FLOAT32
 ) -> NDArray:  # fmt: skip

@@ -15,6 +15,7 @@ from raymx.engine.segment import lost
 from raymx.errors import DeviceLostError, MXNetError
 from raymx.runtime import guest, local
 from raymx.runtime.lane import DeviceLane
+from raymx.runtime.local import Arrival
 
 _HERE = "cpu(0)"  # the device in this process
 
@@ -91,6 +92,29 @@ def dump_code(value) -> bytes:
     return cluster.dump_code(value)
 
 
+def current_job():
+    """The job that this process is a worker of, for a distributed store."""
+    with _cluster():
+        from raymx.runtime import job
+
+        return job.current()
+
+
+def shard_links(of, sync: bool):
+    """The ways to the shards of a job's store."""
+    from raymx.runtime import job
+
+    return job.links(of, sync)
+
+
+def launch(fn, num_workers: int, **options) -> list[Any]:
+    """See raymx.launch."""
+    with _cluster():
+        from raymx.runtime import job
+
+        return job.launch(fn, num_workers, **options)
+
+
 def num_gpus() -> int:
     """How many GPUs `mx.gpu(i)` can name: the cluster's, or the virtual ones. Joins the cluster if need be."""
     if config.get("virtual_gpus"):
@@ -152,6 +176,8 @@ def _leave() -> None:
         transport: Any = engine.lanes[_HERE].transport
         transport.give_up(lost("raymx was shut down before the value was copied"))
     if _uses_cluster:
+        if "raymx.runtime.job" in sys.modules:
+            sys.modules["raymx.runtime.job"].leave()
         from raymx.runtime import cluster
 
         cluster.leave()
@@ -171,5 +197,5 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(shutdown)
 
-__all__ = ["DeviceLostError", "describe", "device_pid", "engine", "init", "lane", "num_gpus", "restart", "seed",
+__all__ = ["Arrival", "DeviceLostError", "describe", "device_pid", "engine", "init", "lane", "num_gpus", "restart", "seed",
            "shutdown", "wait_all"]  # fmt: skip

@@ -43,6 +43,28 @@ class Promise:
         self.answer.add_done_callback(lambda _: callback(self.value(0)))
 
 
+class Arrival(Promise):
+    """A value that comes from elsewhere: whoever has it calls `come`."""
+
+    __slots__ = ("_here",)
+
+    def __init__(self):
+        self._here: Future = Future()
+
+    def value(self, timeout_s: float) -> Any:
+        try:
+            return self._here.result(timeout_s)
+        except FutureTimeout:
+            return None
+
+    def subscribe(self, callback: Callable[[Any], None]) -> None:
+        self._here.add_done_callback(lambda here: callback(here.result()))
+
+    def come(self, value: Any) -> None:
+        """It is here: a value or Failure."""
+        self._here.set_result(value)
+
+
 class LocalTicket:
     """A message under way in this process."""
 

@@ -1,4 +1,4 @@
-"""Key-value stores: values that several devices push sums to and pull from.
+"""Stores within one script: values that several devices push sums to and pull from.
 
     kv = mx.kv.create("local")
     kv.init(3, mx.nd.zeros(shape))
@@ -20,13 +20,10 @@ from raymx import ndarray as nd
 from raymx import optimizer as opt
 from raymx import storage
 from raymx.context import Context, cpu
-from raymx.errors import KVStoreError, did_you_mean
+from raymx.errors import KVStoreError
 
-_ON_CPU = ("local", "local_update_cpu", "local_allreduce_cpu")
-_ON_DEVICES = ("device", "local_allreduce_device")
-_DISTRIBUTED = ("dist", "dist_sync", "dist_async", "dist_device_sync", "dist_device_async", "dist_sync_device",
-                "dist_async_device")  # fmt: skip
-
+ON_CPU = ("local", "local_update_cpu", "local_allreduce_cpu")
+ON_DEVICES = ("device", "local_allreduce_device")
 Key = int | str
 
 
@@ -52,7 +49,7 @@ class KVStore:
     @property
     def on_devices(self) -> bool:
         """Whether values lie and are summed on the devices that push, rather than on cpu(0)."""
-        return self.type in _ON_DEVICES
+        return self.type in ON_DEVICES
 
     @property
     def updates_in_store(self) -> bool:
@@ -61,10 +58,12 @@ class KVStore:
 
     def init(self, key, value) -> None:
         """Give each key its first value, an NDArray of any device; once per key."""
-        for k, values in _pairs("init", key, value):
+        for k, values in pairs_of("init", key, value):
             if k in self._stored:
-                raise KVStoreError(f"init: key {k!r} already has a value of shape {self._stored[k].shape}; "
-                                   "a key is initialised once, push changes it.")
+                raise KVStoreError(
+                    f"init: key {k!r} already has a value of shape {self._stored[k].shape}; "
+                    "a key is initialised once, push changes it."
+                )
             if len(values) != 1:
                 raise KVStoreError(f"init: key {k!r} needs one value, got {len(values)}.")
             self._check_kind(k)
@@ -75,7 +74,7 @@ class KVStore:
     def push(self, key, value, priority: int = 0) -> None:
         """Sum each key's values, in the order given, into the store: by the updater if there is one, else in place of
         the stored value."""
-        pairs = _pairs("push", key, value)
+        pairs = pairs_of("push", key, value)
         for k, values in pairs:
             self._check("push", k, values)
         for k, values in pairs:
@@ -87,7 +86,7 @@ class KVStore:
         """Copy each key's value into one or many arrays on any devices."""
         if out is None:
             raise KVStoreError(f"pull: out is missing for key {key!r}; give an NDArray or a list of them.")
-        pairs = _pairs("pull", key, out)
+        pairs = pairs_of("pull", key, out)
         for k, targets in pairs:
             self._check("pull", k, targets)
         stored = [self._stored[k] for k, targets in pairs for _ in targets]
@@ -158,34 +157,22 @@ class KVStore:
             raise KVStoreError(f"{verb}: key {key!r} is unknown; call init first (known keys: {_shorten(known)}).")
         for value in values:
             if value.shape != stored.shape or value.dtype != stored.dtype:
-                raise KVStoreError(f"{verb}: key {key!r} holds {stored.dtype} of shape {stored.shape}, "
-                                   f"got {value.dtype} of shape {value.shape}.")
+                raise KVStoreError(
+                    f"{verb}: key {key!r} holds {stored.dtype} of shape {stored.shape}, "
+                    f"got {value.dtype} of shape {value.shape}."
+                )
 
     def _check_kind(self, key: Key) -> None:
         other = next(iter(self._stored), key)
         if type(other) is not type(key):
-            raise KVStoreError(f"init: the keys of a store are all integers or all strings; it has {other!r}, "
-                               f"got {key!r}.")
+            raise KVStoreError(
+                f"init: the keys of a store are all integers or all strings; it has {other!r}, got {key!r}."
+            )
 
     def _optimizer_of(self, verb: str) -> opt.Updater:
         if not isinstance(self._updater, opt.Updater):
             raise KVStoreError(f"{verb}: the store has no optimizer; call set_optimizer first.")
         return self._updater
-
-
-def create(name: str = "local") -> KVStore:
-    """A store by type: `local`, `local_update_cpu`, `local_allreduce_cpu`, `device` or `local_allreduce_device`.
-
-    Raises KVStoreError for other names.
-    """
-    if name in _ON_CPU or name in _ON_DEVICES:
-        return KVStore(name)
-    if name in _DISTRIBUTED:
-        raise KVStoreError(f"kvstore {name!r}: stores over several machines are not available yet; "
-                           "'local' and 'device' serve all devices of one script.")
-    known = (*_ON_CPU, *_ON_DEVICES)
-    near = did_you_mean(str(name), known)
-    raise KVStoreError(f"no kvstore type is called {name!r}{near} (known: {', '.join(known)}).")
 
 
 def spread(sizes: Mapping[Key, int], loads: Mapping[Context, int]) -> dict[Key, Context]:
@@ -206,7 +193,7 @@ def _sum(values: list[nd.NDArray], out: nd.NDArray | None = None) -> nd.NDArray:
     return nd.ElementWiseSum(*values, num_args=len(values), out=out)
 
 
-def _pairs(verb: str, keys, values) -> list[tuple[Key, list[nd.NDArray]]]:
+def pairs_of(verb: str, keys, values) -> list[tuple[Key, list[nd.NDArray]]]:
     """[(key, its values)] by ascending key, from one key or a list of them."""
     if not isinstance(keys, (list, tuple)):
         keys, values = [keys], [values]
@@ -234,8 +221,9 @@ def _arrays(verb: str, key, value) -> Iterable[nd.NDArray]:
     arrays = value if isinstance(value, (list, tuple)) else [value]
     for array in arrays:
         if not isinstance(array, nd.NDArray):
-            raise KVStoreError(f"{verb}: the value of key {key!r} must be an NDArray or a list of them, "
-                               f"got {type(array).__name__}.")
+            raise KVStoreError(
+                f"{verb}: the value of key {key!r} must be an NDArray or a list of them, got {type(array).__name__}."
+            )
     if not arrays:
         raise KVStoreError(f"{verb}: key {key!r} has an empty list of values.")
     return arrays

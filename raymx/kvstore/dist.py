@@ -1,0 +1,397 @@
+"""Stores over many workers: a group of shards holds the values, each worker talks to all of them.
+
+Keys lie on shards by hash; an array of more than `kvstore_bigarray_bound` elements is cut over all shards. Every worker
+counts its pushes of a key, and a pull gives the value after as many rounds as this worker has pushed. Pushes and pulls
+return at once: a thread (the courier) waits for the values, sends one call per shard for all that has come together,
+and hands what comes back to the devices.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raymx import config, runtime
+from raymx import ndarray as nd
+from raymx import optimizer as opt
+from raymx.engine.segment import Failure
+from raymx.errors import KVStoreError
+from raymx.kvstore import local, updating
+from raymx.kvstore.compression import Compression
+
+Key = local.Key
+
+
+class Part(NamedTuple):
+    """What one shard holds of a key: all of it, or `window` of its elements."""
+
+    shard: int
+    window: slice | None = None
+
+
+class Kept(NamedTuple):
+    """What a worker knows of a key."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    parts: list[Part]
+
+
+def placed(key: Key, size: int, shards: int, bound: int) -> list[Part]:
+    """The parts of a key with `size` elements: one, on a shard by hash, or one on each shard."""
+    if size <= bound or shards == 1:
+        number = key * 9973 if isinstance(key, int) else zlib.crc32(key.encode())
+        return [Part(number % shards)]
+    edges = [size * i // shards for i in range(shards + 1)]
+    return [Part(i, slice(edges[i], edges[i + 1])) for i in range(shards)]
+
+
+class DistKVStore(local.KVStore):
+    """One worker's view of a distributed store; made by `create("dist_…")`.
+
+    `push` sums a key's values on the device of the first, `pull` fills arrays on any devices. Without an optimizer a
+    round's value is the sum over all workers; with one (`set_optimizer`) that is the gradient it applies. Raises
+    KVStoreError as a local store does; what a shard refuses is raised by whoever reads a pulled array, or by `barrier`.
+    """
+
+    updates_in_store = True
+    on_devices = False
+
+    def __init__(self, type: str):
+        super().__init__(type)
+        self._job = runtime.current_job()
+        self.rank, self.num_workers = self._job.rank, self._job.workers
+        self.restarted = self._job.restarted
+        self._kept: dict[Key, Kept] = {}
+        self._pushed: dict[Key, int] = {}
+        self._barriers = 0
+        self._compression: Compression | None = None
+        self._note: tuple[int, Any] | None = None
+        self._courier = Courier(runtime.shard_links(self._job, "async" not in type))
+        if self.restarted:
+            self._pushed_before, self.progress = self._courier.come_back()
+        else:
+            self._pushed_before, self.progress = {}, None
+
+    # ---- values ----
+
+    def init(self, key, value) -> None:
+        """Give each key its first value: that of worker 0, whatever the others say. Waits for every worker."""
+        values: dict[Key, nd.NDArray] = {}
+        for k, given in local.pairs_of("init", key, value):
+            if k in self._kept:
+                raise KVStoreError(
+                    f"init: key {k!r} already has a value of shape {self._kept[k].shape}; "
+                    "a key is initialised once, push changes it."
+                )
+            if len(given) != 1:
+                raise KVStoreError(f"init: key {k!r} needs one value, got {len(given)}.")
+            self._check_kind(k)
+            values[k] = given[0]
+        for k, array in values.items():
+            parts = placed(k, array.size, self._job.shards, config.get("kvstore_bigarray_bound"))
+            self._kept[k] = Kept(array.shape, array.dtype, parts)
+            self._pushed[k] = self._pushed_before.get(k, 0) if self.progress is not None else 0
+        if self.rank == 0:
+            hosts = {k: v.result() for k, v in zip(values, nd.fetch(list(values.values())), strict=True)}
+            self._courier.create({k: (self._kept[k], host) for k, host in hosts.items()})
+        self.barrier()
+
+    def push(self, key, value, priority: int = 0) -> None:
+        pairs = local.pairs_of("push", key, value)
+        for k, values in pairs:
+            self._check("push", k, values)
+        together = [(k, _sum_on_first(values)) for k, values in pairs]
+        sends = []
+        for k, total in together:
+            self._pushed[k] += 1
+            sends += [(part, k, self._pushed[k], piece) for part, piece in _cut(total, self._kept[k])]
+        pieces = self._compressed(sends)
+        note, self._note = self._note, None
+        self._courier.push([(p.shard, k, n, v) for (p, k, n, _), v in zip(sends, pieces, strict=True)], note, priority)
+
+    def pull(self, key, out=None, priority: int = 0) -> None:
+        if out is None:
+            raise KVStoreError(f"pull: out is missing for key {key!r}; give an NDArray or a list of them.")
+        pairs = local.pairs_of("pull", key, out)
+        for k, targets in pairs:
+            self._check("pull", k, targets)
+        wanted = []
+        for k, targets in pairs:
+            arrivals = [runtime.Arrival() for _ in targets]
+            for target, arrival in zip(targets, arrivals, strict=True):
+                target._refuse_read_only()
+                target._lane.arrive(target._id, target._var, arrival)
+            wanted.append((k, self._pushed[k], self._kept[k], arrivals))
+        self._courier.pull(wanted, priority)
+
+    def row_sparse_pull(self, key, out=None, priority: int = 0, row_ids=None) -> None:
+        """Fill the rows `row_ids` of each array with those of the key's value; its other rows stay as they are."""
+        if out is None or row_ids is None:
+            raise KVStoreError(f"row_sparse_pull: key {key!r} needs out and row_ids.")
+        pairs = local.pairs_of("row_sparse_pull", key, out)
+        ids = row_ids if isinstance(row_ids, (list, tuple)) else [row_ids] * sum(len(t) for _, t in pairs)
+        whole = {k: nd.empty(self._known("row_sparse_pull", k).shape, dtype=self._kept[k].dtype) for k, _ in pairs}
+        self.pull(list(whole), list(whole.values()), priority)
+        targets = [(k, target) for k, group in pairs for target in group]
+        for (k, target), rows in zip(targets, ids, strict=True):
+            self._check("row_sparse_pull", k, [target])
+            rows = rows.asnumpy().astype("int64") if isinstance(rows, nd.NDArray) else np.asarray(rows, "int64")
+            target[rows] = whole[k][rows].as_in_context(target.context)
+
+    # ---- settings ----
+
+    def set_optimizer(self, optimizer: opt.Optimizer) -> None:
+        """Let the shards apply `optimizer`, whose pushes are gradients. Called again, it changes its settings (learning
+        rate, weight decay, …) from the next round on; states stay. Only worker 0's counts; all must call it."""
+        settings = updating.described(optimizer)
+        if self.rank == 0:
+            self._courier.set_optimizer(settings)
+        self.barrier()
+
+    def _set_updater(self, updater) -> None:
+        raise KVStoreError(
+            f"{self.type}: an updater of the script cannot run on the shards; make it an Optimizer in a "
+            "module that they can import, and call set_optimizer."
+        )
+
+    set_updater = _set_updater
+
+    def set_gradient_compression(self, compression_params: Mapping[str, Any]) -> None:
+        """Send gradients smaller: `{"type": "2bit", "threshold": 0.5}`, with error feedback, or `{"type": "fp16"}`."""
+        self._compression = Compression(**dict(compression_params))
+
+    def save_optimizer_states(self, fname, dump_optimizer: bool = False) -> None:
+        """Write the states that the shards hold, with update counts, to a path or URL."""
+        import pickle
+
+        from raymx import storage
+
+        storage.write_bytes(fname, pickle.dumps(self._courier.everywhere("optimizer_states")))
+
+    def load_optimizer_states(self, fname) -> None:
+        """Read what `save_optimizer_states` wrote, for as many shards. Unpickles: only for files that you trust."""
+        import pickle
+
+        from raymx import storage
+
+        states = pickle.loads(storage.read_bytes(fname))
+        if len(states) != self._job.shards:
+            raise KVStoreError(f"{fname}: states of {len(states)} shards, but there are {self._job.shards}.")
+        self._courier.everywhere("load_optimizer_states", *states)
+
+    # ---- together ----
+
+    def barrier(self) -> None:
+        """Wait until every worker is here, and everything this one pushed has been taken."""
+        self._barriers += 1
+        self._courier.barrier(self._barriers)
+
+    _barrier = barrier
+
+    def note(self, step: int, progress: Any) -> None:
+        """Say with the next push how far this worker is, should it have to be started anew."""
+        self._note = step, progress
+
+    def close(self) -> None:
+        """Push no more: rounds go on without this worker."""
+        self._courier.close()
+
+    def _compressed(self, sends) -> list[nd.HostValue | Any]:
+        pieces = nd.fetch([piece for _, _, _, piece in sends])
+        if self._compression is None:
+            return pieces
+        return [Late(self._compression, (k, part), p) for (part, k, _, _), p in zip(sends, pieces, strict=True)]
+
+    def _known(self, verb: str, key: Key) -> Kept:
+        if key not in self._kept:
+            known = ", ".join(map(repr, list(self._kept)[:8])) or "none"
+            raise KVStoreError(f"{verb}: key {key!r} is unknown; call init first (known keys: {known}).")
+        return self._kept[key]
+
+    def _check(self, verb: str, key: Key, values) -> None:
+        kept = self._known(verb, key)
+        for value in values:
+            if (value.shape, value.dtype) != (kept.shape, kept.dtype):
+                raise KVStoreError(
+                    f"{verb}: key {key!r} holds {kept.dtype} of shape {kept.shape}, got {value.dtype} of "
+                    f"shape {value.shape}."
+                )
+
+    def _check_kind(self, key: Key) -> None:
+        other = next(iter(self._kept), key)
+        if type(other) is not type(key):
+            raise KVStoreError(
+                f"init: the keys of a store are all integers or all strings; it has {other!r}, got {key!r}."
+            )
+
+
+class Late(NamedTuple):
+    """A value that is compressed once it is here."""
+
+    compression: Compression
+    place: Any
+    value: nd.HostValue
+
+    def result(self):
+        return self.compression.pack(self.place, self.value.result())
+
+
+class Courier:
+    """The thread that talks to the shards, in the order of the calls."""
+
+    def __init__(self, links):
+        self._links = links
+        self._failed: BaseException | None = None
+        self._queue: queue.SimpleQueue = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="raymx kvstore", daemon=True)
+        self._thread.start()
+
+    # ---- what the store asks ----
+
+    def push(self, values, note, priority: int) -> None:
+        self._refuse_failed()
+        self._queue.put(("push", values, note))
+
+    def pull(self, wanted, priority: int) -> None:
+        self._queue.put(("pull", wanted))
+
+    def create(self, values: Mapping[Key, tuple[Kept, np.ndarray]]) -> None:
+        by_shard: list[dict] = [{} for _ in self._links]
+        for key, (kept, host) in values.items():
+            for part in kept.parts:
+                by_shard[part.shard][key] = host if part.window is None else host.reshape(-1)[part.window]
+        self._ask(lambda: [link.ask("create", each) for link, each in zip(self._links, by_shard, strict=True)])
+
+    def set_optimizer(self, settings: str) -> None:
+        self._ask(lambda: [link.ask("set_optimizer", settings) for link in self._links])
+
+    def everywhere(self, method: str, *each) -> list:
+        """The answers of all shards; `each` holds an argument for each of them."""
+        arguments = [(a,) for a in each] or [()] * len(self._links)
+        return self._ask(lambda: [link.ask(method, *a) for link, a in zip(self._links, arguments, strict=True)])
+
+    def come_back(self) -> tuple[dict[Key, int], tuple[int, Any] | None]:
+        """How often the worker that was here before has pushed each key, and what it noted last."""
+        answers = self._ask(lambda: [link.ask("come_back", link.job.rank) for link in self._links])
+        sent: dict[Key, int] = {}
+        for answer in answers:
+            for key, number in answer["sent"].items():
+                sent[key] = min(number, sent.get(key, number))
+        notes = [answer["note"] for answer in answers if answer["note"] is not None]
+        return sent, max(notes, key=lambda note: note[0]) if notes else None
+
+    def barrier(self, number: int) -> None:
+        self._ask(lambda: self._links[0].barrier(number))
+
+    def close(self) -> None:
+        self._ask(lambda: [link.ask("leave", link.job.rank) for link in self._links])
+        self._queue.put(None)
+        self._thread.join(timeout=5)
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        """Let the thread make the call after everything before it; its answer."""
+        answer: Future = Future()
+        self._queue.put(("ask", call, answer))
+        return answer.result()
+
+    def _refuse_failed(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
+    # ---- the thread ----
+
+    def _work(self) -> None:
+        ahead: list = []
+        while (item := ahead.pop(0) if ahead else self._queue.get()) is not None:
+            kind, *rest = item
+            if kind == "ask":
+                self._answer(*rest)
+                continue
+            group = [rest]
+            while not ahead and not self._queue.empty():
+                following = self._queue.get()
+                if following is None or following[0] != kind or _meet(kind, group, following[1]):
+                    ahead.append(following)
+                else:
+                    group.append(following[1:])
+            (self._push if kind == "push" else self._pull)(group)
+
+    def _answer(self, call, answer: Future) -> None:
+        try:
+            self._refuse_failed()
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    def _push(self, group) -> None:
+        if self._failed is not None:
+            return
+        try:
+            by_shard: dict[int, tuple[dict, list]] = {}
+            notes = [note for _, note in group if note is not None]
+            for shard, key, number, value in (each for values, _ in group for each in values):
+                numbers, values = by_shard.setdefault(shard, ({}, []))
+                numbers[key] = number
+                values.append(value.result())
+            for shard, (numbers, values) in by_shard.items():
+                self._links[shard].push(numbers, values, notes[-1] if notes else None)
+        except BaseException as error:
+            self._failed = error
+
+    def _pull(self, group) -> None:
+        items = [each for (wanted,) in group for each in wanted]
+        try:
+            self._refuse_failed()
+            by_shard: dict[int, dict[Key, int]] = {}
+            for key, version, kept, _ in items:
+                for part in kept.parts:
+                    by_shard.setdefault(part.shard, {})[key] = version
+            refs = {shard: self._links[shard].pull(wanted) for shard, wanted in by_shard.items()}
+            found: dict[tuple[int, Key], np.ndarray] = {}
+            for shard, ref in refs.items():
+                values = self._links[shard].values(ref, by_shard[shard])
+                found.update(((shard, key), v) for key, v in zip(by_shard[shard], values, strict=True))
+            for key, _, kept, arrivals in items:
+                value = _joined(kept, [found[part.shard, key] for part in kept.parts])
+                for arrival in arrivals:
+                    arrival.come(value)
+        except BaseException as error:
+            failure = Failure("", -1, (0, 0), f"pull: {error}", error)
+            for _, _, _, arrivals in items:
+                for arrival in arrivals:
+                    arrival.come(failure)
+
+
+def _meet(kind: str, group, following) -> bool:
+    """Whether the following item names a key that is in the group already."""
+    if kind == "push":
+        known = {(shard, key) for values, _ in group for shard, key, _, _ in values}
+        return any((shard, key) in known for shard, key, _, _ in following)
+    known = {key for (wanted,) in group for key, *_ in wanted}
+    return any(key in known for key, *_ in following)
+
+
+def _joined(kept: Kept, parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0].reshape(kept.shape) if len(parts) == 1 else np.concatenate(parts).reshape(kept.shape)
+
+
+def _sum_on_first(values: list[nd.NDArray]) -> nd.NDArray:
+    first = values[0]
+    if len(values) == 1:
+        return first
+    return nd.ElementWiseSum(*(v.as_in_context(first.context) for v in values), num_args=len(values))
+
+
+def _cut(total: nd.NDArray, kept: Kept):
+    """(part, its elements) of an array."""
+    if len(kept.parts) == 1:
+        return [(kept.parts[0], total)]
+    flat = total.reshape((-1,))
+    return [(part, flat[part.window]) for part in kept.parts]

@@ -1,0 +1,225 @@
+"""Launched jobs: workers that run a function each, the shards of their store, and a watch over all of them.
+
+The process that launches supervises: it starts a worker anew when its process or one of its devices is gone, and a
+replica of a shard when one is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from raymx import config
+from raymx.actors.remote import start_worker
+from raymx.errors import DeviceLostError, MXNetError, WorkerLostError
+from raymx.runtime import cluster, store
+from raymx.runtime.store import Job, ShardLink
+
+_RUNNER = "raymx.runtime.job:run"
+_LOOK_S = 1.0  # between looks at what has ended
+_ENDED_S = 5.0  # that processes may take to end
+
+_current: Job | None = None  # of which this process is a worker
+_own: Supervisor | None = None  # of a script that was not launched
+
+
+def current() -> Job:
+    """The job of which this process is a worker. A script that was not launched is the only worker of a job of its own,
+    with as many shards as the switch `kvstore_servers` says."""
+    global _own
+    if _current is not None:
+        return _current
+    if _own is None:
+        cluster.join()
+        _own = Supervisor(workers=1, shards=config.get("kvstore_servers"), replicas=0)
+        _own.start_shards()
+    return _own.job(0)
+
+
+def links(job: Job, sync: bool) -> list[ShardLink]:
+    """The ways to all shards, told how rounds go."""
+    found = [ShardLink(job, shard) for shard in range(job.shards)]
+    for link in found:
+        link.ask("configure", sync)
+    return found
+
+
+def leave() -> None:
+    """End the shards of this script's own job."""
+    global _own
+    if _own is not None:
+        _own.stop()
+        _own = None
+
+
+def launch(
+    fn: Callable | str,
+    num_workers: int,
+    num_servers: int | None = None,
+    replicas: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    args: Sequence = (),
+    max_restarts: int = 3,
+) -> list[Any]:
+    """Run `fn(*args)`, or the script at the path `fn` with these arguments, in `num_workers` processes of the cluster;
+    the results in the order of ranks. See raymx.launch."""
+    cluster.join()
+    shards = num_servers or num_workers
+    supervisor = Supervisor(num_workers, shards, min(1, shards - 1) if replicas is None else replicas,
+                            dict(resources or {"CPU": 1}), max_restarts)  # fmt: skip
+    try:
+        supervisor.start_shards()
+        code = fn if isinstance(fn, str) else cloudpickle.dumps(fn)
+        for rank in range(num_workers):
+            supervisor.start_worker(rank, code, tuple(args))
+        return supervisor.results()
+    finally:
+        supervisor.stop()
+
+
+def run(job: Job, code: bytes | str, args: tuple) -> Any:
+    """What a worker's process does: the user's function or script."""
+    global _current
+    _current = job
+    try:
+        if isinstance(code, bytes):
+            return cloudpickle.loads(code)(*args)
+        return _run_script(code, args)
+    finally:
+        from raymx import runtime
+
+        runtime.engine.wait_all()
+
+
+def _run_script(path: str, args: tuple) -> None:
+    before, sys.argv = sys.argv, [path, *args]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise MXNetError(f"{path} ended with status {end.code!r}.") from None
+    finally:
+        sys.argv = before
+        sys.path.pop(0)
+
+
+class Supervisor:
+    """Starts the processes of a job and replaces those that are lost."""
+
+    def __init__(self, workers: int, shards: int, replicas: int, resources: Mapping[str, float] = {}, max_restarts=0):
+        if replicas not in (0, 1) or (replicas and shards < 1):
+            raise MXNetError(f"launch: replicas must be 0 or 1, got {replicas}.")
+        self.name = f"raymx-{secrets.token_hex(4)}"
+        self._workers, self._shards, self._replicas = workers, shards, replicas
+        self._resources, self._restarts_left = dict(resources), max_restarts
+        self._actors: dict[int, list] = {shard: [] for shard in range(shards)}  # by incarnation; None for a lost one
+        self._code: dict[int, tuple] = {}
+        self._running: dict[Any, tuple[str, int, Any]] = {}  # ref of a call → what ends with it
+        self.recoveries: list[str] = []
+
+    def job(self, rank: int, restarted: bool = False) -> Job:
+        """The job as worker `rank` sees it."""
+        return Job(self.name, rank, self._workers, self._shards, self._replicas, restarted)
+
+    def start_shards(self) -> None:
+        """Start every shard and its replica; wait until they are there."""
+        for shard in range(self._shards):
+            for _ in range(1 + self._replicas):
+                self._start_shard(shard)
+        started = [actor.describe.remote() for actors in self._actors.values() for actor in actors]
+        ray.get(started, timeout=config.get("start_timeout_s"))
+        if self._replicas:
+            timeout_s = config.get("start_timeout_s")
+            ray.get([first.adopt.remote(second, timeout_s) for first, second in self._actors.values()])
+
+    def start_worker(self, rank: int, code: bytes | str, args: tuple, restarted: bool = False) -> None:
+        """Let worker `rank` run the user's code."""
+        self._code[rank] = code, args
+        resources = dict(self._resources)
+        options = {"num_cpus": resources.pop("CPU", 0), "num_gpus": resources.pop("GPU", 0), "resources": resources}
+        actor = start_worker(self.job(rank, restarted), config.snapshot(), scheduling_strategy="SPREAD", **options)
+        self._running[actor.run.remote(_RUNNER, code, args)] = "worker", rank, actor
+
+    def results(self) -> list[Any]:
+        """Wait for all workers; what each returned. Raises WorkerLostError, or what a worker raised, naming it."""
+        found: dict[int, Any] = {}
+        while len(found) < self._workers:
+            for ref in ray.wait(list(self._running), timeout=_LOOK_S)[0]:
+                kind, number, actor = self._running.pop(ref)
+                if kind == "shard":
+                    self._replace_shard(number, actor)
+                else:
+                    self._ended(ref, number, found)
+        return [found[rank] for rank in range(self._workers)]
+
+    def stop(self) -> None:
+        """End every process of the job, and wait until they are gone."""
+        if not ray.is_initialized():
+            return
+        actors = [actor for actors in self._actors.values() for actor in actors if actor is not None]
+        actors += [actor for kind, _, actor in self._running.values() if kind == "worker"]
+        for actor in actors:
+            ray.kill(actor)
+        refs = list(self._running)
+        if refs:
+            ray.wait(refs, num_returns=len(refs), timeout=_ENDED_S)
+        self._running.clear()
+
+    # ---- what ends before its time ----
+
+    def _ended(self, ref, rank: int, found: dict[int, Any]) -> None:
+        try:
+            found[rank] = ray.get(ref)
+            return
+        except RayActorError as error:
+            cause: BaseException = error
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, BaseException) else error
+            if not isinstance(cause, DeviceLostError):
+                raise _of_worker(rank, cause) from error
+        if self._restarts_left == 0:
+            raise WorkerLostError(
+                f"worker {rank} was lost ({type(cause).__name__}: {_line(cause)}), and no restarts are "
+                "left (max_restarts)."
+            ) from cause
+        self._restarts_left -= 1
+        self.recoveries.append(f"worker {rank}")
+        self.start_worker(rank, *self._code[rank], restarted=True)
+
+    def _start_shard(self, shard: int):
+        actors = self._actors[shard]
+        actor = store.start(self.job(0), shard, len(actors))
+        actors.append(actor)
+        self._running[actor.watch.options(concurrency_group="watch").remote()] = "shard", shard, actor
+        return actor
+
+    def _replace_shard(self, shard: int, lost) -> None:
+        actors = self._actors[shard]
+        actors[actors.index(lost)] = None
+        survivors = [actor for actor in actors if actor is not None]
+        if not self._replicas or not survivors:
+            return  # the workers say what that means
+        replica = self._start_shard(shard)
+        self.recoveries.append(f"shard {shard}")
+        with contextlib.suppress(RayError):  # another loss: it is seen by its watch
+            ray.get(survivors[0].adopt.remote(replica, config.get("start_timeout_s")))
+
+
+def _of_worker(rank: int, cause: BaseException) -> BaseException:
+    """The worker's error, with a word about which one it was."""
+    cause.add_note(f"raised by worker {rank}")
+    return cause
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

@@ -1,0 +1,147 @@
+"""The way from a worker to the shards of the key-value store: calls, and what happens when a shard's process is gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from raymx import config
+from raymx.actors.remote import start_shard
+from raymx.errors import KVStoreTimeoutError, ShardLostError
+
+NAMESPACE = "raymx"
+OPTIMIZERS = "raymx.kvstore.updating:updater"
+BUNDLED_NBYTES = 1 << 16  # of a call's values from which on they are put into the object store, once for replicas too
+GRACE_S = 2.0  # that a pull may take longer than the shard is to wait
+
+
+class Job(NamedTuple):
+    """The store of a launched job, as a worker sees it."""
+
+    name: str
+    rank: int
+    workers: int
+    shards: int
+    replicas: int
+    restarted: bool = False  # whether this worker stands in for one that died
+
+
+def shard_name(job: str, shard: int, incarnation: int) -> str:
+    """Under which a shard's actor is found: primaries and replicas of a shard are numbered as they are started."""
+    return f"{job}-shard-{shard}-{incarnation}"
+
+
+def start(job: Job, shard: int, incarnation: int, **options):
+    """Start a shard's actor, found by `shard_name`; its handle."""
+    who = f"shard {shard} of {job.shards}"
+    options |= {"name": shard_name(job.name, shard, incarnation), "namespace": NAMESPACE, "num_cpus": 0}
+    return start_shard(who, job.workers, OPTIMIZERS, config.snapshot(), scheduling_strategy="SPREAD", **options)
+
+
+class ShardLink:
+    """One shard, wherever it lives at the moment. Used by one thread.
+
+    What was pushed is kept until a pull has shown that the round is safe; when the shard's process is gone, the replica
+    that takes its place gets it again. Raises ShardLostError when there is none.
+    """
+
+    def __init__(self, job: Job, shard: int):
+        self.job, self.shard = job, shard
+        self._incarnation = 0
+        self._actor = ray.get_actor(shard_name(job.name, shard, 0), NAMESPACE)
+        self._unconfirmed: list[tuple] = []  # arguments of pushes, in order
+
+    @property
+    def name(self) -> str:
+        return f"shard {self.shard} of {self.job.shards}"
+
+    def push(self, numbers: Mapping[Any, int], values: list, note=None) -> None:
+        """Send values, arrays or refs, on their way; returns at once."""
+        payload = self._bundled(values)
+        self._unconfirmed.append((self.job.rank, dict(numbers), payload, note))
+        self._send(*self._unconfirmed[-1])
+
+    def pull(self, wanted: Mapping[Any, int]):
+        """Ask for values; what `values` waits for."""
+        timeout_s = config.get("timeout_s") or 1e9
+        return self._actor.pull.remote(self.job.rank, dict(wanted), timeout_s)
+
+    def values(self, ref, wanted: Mapping[Any, int]) -> list[np.ndarray]:
+        """The answer to `pull`; everything pushed before is safe then."""
+        sent = len(self._unconfirmed)
+        while True:
+            try:
+                found = self._answer(ref)
+                break
+            except RayActorError as error:
+                self._fail_over(error)
+                ref = self.pull(wanted)
+        del self._unconfirmed[:sent]
+        return self._answer(found[0]) if found and isinstance(found[0], ray.ObjectRef) else found
+
+    def ask(self, method: str, *args) -> Any:
+        """Call a method of the keeper and wait for its answer."""
+        return self._again(lambda: self._actor.call.options(concurrency_group="events").remote(method, *args))
+
+    def barrier(self, number: int) -> None:
+        """Wait until every worker is at its barrier `number`."""
+        timeout_s = config.get("timeout_s") or 1e9
+        self._again(lambda: self._actor.barrier.remote(self.job.rank, number, timeout_s))
+
+    def describe(self) -> dict[str, Any]:
+        """What the shard says of itself."""
+        return self._again(lambda: self._actor.describe.options(concurrency_group="control").remote())
+
+    def _send(self, *push) -> None:
+        self._actor.push.options(concurrency_group="events").remote(*push)
+
+    def _again(self, call) -> Any:
+        while True:
+            try:
+                return self._answer(call())
+            except RayActorError as error:
+                self._fail_over(error)
+
+    def _answer(self, ref) -> Any:
+        limit = config.get("timeout_s")
+        try:
+            return ray.get(ref, timeout=limit + GRACE_S if limit else None)
+        except GetTimeoutError:
+            raise KVStoreTimeoutError(f"{self.name} has not answered within {limit:g} s (switch timeout_s).") from None
+        except RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, BaseException) else error from None
+
+    def _fail_over(self, error: RayActorError) -> None:
+        """Turn to the process that has the shard's state now, and send it again what may be lost."""
+        deadline = time.monotonic() + config.get("start_timeout_s")
+        tries = 0
+        while True:
+            self._incarnation += 1
+            tries += 1
+            try:
+                self._actor = ray.get_actor(shard_name(self.job.name, self.shard, self._incarnation), NAMESPACE)
+                if self._answer(self._actor.describe.options(concurrency_group="control").remote())["keys"]:
+                    break
+            except (ValueError, RayActorError):
+                pass
+            if tries > self.job.replicas or time.monotonic() > deadline:
+                raise self._lost(error) from error
+        for push in self._unconfirmed:
+            self._send(*push)
+
+    def _lost(self, error: RayActorError) -> ShardLostError:
+        hint = "its state is gone; start again from a checkpoint (fit(..., resume='auto')), or launch with replicas=1"
+        return ShardLostError(f"worker {self.job.rank}: {self.name} was lost ({type(error).__name__}); {hint}.")
+
+    @staticmethod
+    def _bundled(values: list):
+        arrays = [v for v in values if isinstance(v, np.ndarray)]
+        if len(arrays) == len(values) and sum(a.nbytes for a in arrays) >= BUNDLED_NBYTES:
+            return (ray.put(values),)
+        return values
