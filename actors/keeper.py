@@ -96,10 +96,13 @@ class Keeper:
         self._confirm(ticket, deadline)
         return values
 
-    def barrier(self, rank: int, number: int, timeout_s: float) -> None:
+    def reach(self, rank: int, number: int) -> None:
+        """A worker is at its barrier `number`."""
+        self._take(("reach", rank, number))
+
+    def barrier(self, number: int, timeout_s: float) -> None:
         """Wait until every worker has reached its barrier `number` or left."""
         deadline = time.monotonic() + timeout_s
-        self._take(("reach", rank, number))
         with self._changed:
             while absent := self.shard.absent(number):
                 if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:

@@ -99,8 +99,8 @@ class ShardActor:
                 return [ref]
         return values
 
-    def barrier(self, rank: int, number: int, timeout_s: float) -> None:
-        self._keeper.barrier(rank, number, timeout_s)
+    def barrier(self, number: int, timeout_s: float) -> None:
+        self._keeper.barrier(number, timeout_s)
 
     def adopt(self, replica, timeout_s: float) -> None:
         """Keep a replica, the handle of an actor, up to date from now on."""

@@ -73,7 +73,7 @@ class DistKVStore(local.KVStore):
         self._barriers = 0
         self._compression: Compression | None = None
         self._note: tuple[int, Any] | None = None
-        self._courier = Courier(runtime.shard_links(self._job, "async" not in type))
+        self._courier = Courier(runtime.shard_links(self._job, "async" not in type, self.close))
         if self.restarted:
             self._pushed_before, self.progress = self._courier.come_back()
         else:
@@ -288,7 +288,12 @@ class Courier:
         return sent, max(notes, key=lambda note: note[0]) if notes else None
 
     def barrier(self, number: int) -> None:
-        self._ask(lambda: self._links[0].barrier(number))
+        def call() -> None:
+            for link in self._links:  # after all that was pushed
+                link.ask("reach", link.job.rank, number)
+            self._links[0].barrier(number)
+
+        self._ask(call)
 
     def close(self) -> None:
         self._ask(lambda: [link.ask("leave", link.job.rank) for link in self._links])

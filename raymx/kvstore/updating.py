@@ -98,14 +98,14 @@ def _plain(value, who: str) -> Any:
         cls = type(value)
         if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
             raise KVStoreError(
-                f"set_optimizer: {cls.__qualname__} of {cls.__module__} cannot be imported on the shards; put the class "
-                "in a module that they have, or set the switch pickled_optimizers (RAYMX_PICKLED_OPTIMIZERS=1)."
+                f"set_optimizer: {cls.__qualname__} of {cls.__module__} cannot be imported on the shards; put the "
+                "class in a module that they have, or set the switch pickled_optimizers (RAYMX_PICKLED_OPTIMIZERS=1)."
             )
         state = {k: _plain(v, f"{who}.{k}") for k, v in vars(value).items() if k not in _PRIVATE}
         return {"class": f"{cls.__module__}:{cls.__qualname__}", "state": state}
     raise KVStoreError(
-        f"set_optimizer: {who} must be a number, a text, or a list or dict of those, got {type(value).__name__}; or set "
-        "the switch pickled_optimizers (RAYMX_PICKLED_OPTIMIZERS=1)."
+        f"set_optimizer: {who} must be a number, a text, or a list or dict of those, got {type(value).__name__}; or "
+        "set the switch pickled_optimizers (RAYMX_PICKLED_OPTIMIZERS=1)."
     )
 
 

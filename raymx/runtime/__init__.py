@@ -100,10 +100,11 @@ def current_job():
         return job.current()
 
 
-def shard_links(of, sync: bool):
-    """The ways to the shards of a job's store."""
+def shard_links(of, sync: bool, close):
+    """The ways to the shards of a job's store; `close()` is called once the worker's code is done."""
     from raymx.runtime import job
 
+    job.at_end(close)
     return job.links(of, sync)
 
 
@@ -197,5 +198,5 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(shutdown)
 
-__all__ = ["Arrival", "DeviceLostError", "describe", "device_pid", "engine", "init", "lane", "num_gpus", "restart", "seed",
-           "shutdown", "wait_all"]  # fmt: skip
+__all__ = ["Arrival", "DeviceLostError", "current_job", "describe", "device_pid", "engine", "init", "lane", "launch",
+           "num_gpus", "restart", "seed", "shard_links", "shutdown", "wait_all"]  # fmt: skip

@@ -29,6 +29,7 @@ _LOOK_S = 1.0  # between looks at what has ended
 _ENDED_S = 5.0  # that processes may take to end
 
 _current: Job | None = None  # of which this process is a worker
+_at_end: list[Callable[[], Any]] = []  # what a worker calls when the user's code is done
 _own: Supervisor | None = None  # of a script that was not launched
 
 
@@ -43,6 +44,11 @@ def current() -> Job:
         _own = Supervisor(workers=1, shards=config.get("kvstore_servers"), replicas=0)
         _own.start_shards()
     return _own.job(0)
+
+
+def at_end(call: Callable[[], Any]) -> None:
+    """Let this worker call something once the user's code is done."""
+    _at_end.append(call)
 
 
 def links(job: Job, sync: bool) -> list[ShardLink]:
@@ -90,14 +96,13 @@ def run(job: Job, code: bytes | str, args: tuple) -> Any:
     """What a worker's process does: the user's function or script."""
     global _current
     _current = job
-    try:
-        if isinstance(code, bytes):
-            return cloudpickle.loads(code)(*args)
-        return _run_script(code, args)
-    finally:
-        from raymx import runtime
+    result = cloudpickle.loads(code)(*args) if isinstance(code, bytes) else _run_script(code, args)
+    from raymx import runtime
 
-        runtime.engine.wait_all()
+    runtime.wait_all()
+    for close in _at_end:
+        close()
+    return result
 
 
 def _run_script(path: str, args: tuple) -> None:

@@ -1,4 +1,4 @@
-"""The way from a worker to the shards of the key-value store: calls, and what happens when a shard's process is gone."""
+"""The way from a worker to the shards of the key-value store, also when a shard's process is gone."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ShardLink:
     def barrier(self, number: int) -> None:
         """Wait until every worker is at its barrier `number`."""
         timeout_s = config.get("timeout_s") or 1e9
-        self._again(lambda: self._actor.barrier.remote(self.job.rank, number, timeout_s))
+        self._again(lambda: self._actor.barrier.remote(number, timeout_s))
 
     def describe(self) -> dict[str, Any]:
         """What the shard says of itself."""

@@ -1,0 +1,193 @@
+"""Distributed stores on a Ray cluster: results equal the closed form and one process, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import raymx as mx
+from raymx import runtime
+from raymx.errors import KVStoreError, KVStoreTimeoutError
+
+pytestmark = pytest.mark.ray
+NO_CPUS = {"CPU": 0}  # the session's cluster is small
+
+
+def launched(fn, workers, shards, *args, **options):
+    return runtime.launch(fn, num_workers=workers, num_servers=shards, args=args, resources=NO_CPUS, **options)
+
+
+def gradients(rank: int, rounds: int):
+    rng = np.random.default_rng(rank)
+    return [(rng.normal(size=(3, 4)).astype("float32"), rng.normal(size=50).astype("float32")) for _ in range(rounds)]
+
+
+def train(kind: str, rounds: int, bound: int, optimizer: str | None):
+    """What a worker does: the values of two keys after every round, and what it pulled in the end."""
+    import raymx as mx
+    from raymx import config
+    from tests.kvstore.test_dist import gradients
+
+    config.set(kvstore_bigarray_bound=bound)
+    kv = mx.kv.create(kind)
+    small, large = mx.nd.ones((3, 4)), mx.nd.ones((50,))
+    kv.init(["s", "l"], [small, large])
+    if optimizer:
+        kv.set_optimizer(mx.optimizer.create(optimizer, learning_rate=0.1, wd=0.01))
+    for pair in gradients(kv.rank, rounds):
+        kv.push(["s", "l"], [mx.nd.array(each) for each in pair])
+        kv.pull(["s", "l"], [small, large])
+    return small.asnumpy(), large.asnumpy()
+
+
+def in_one_process(workers: int, rounds: int, optimizer: str | None):
+    """The same by a local store with a value for each worker."""
+    kv = mx.kv.create("local")
+    small, large = mx.nd.ones((3, 4)), mx.nd.ones((50,))
+    kv.init(["s", "l"], [small, large])
+    if optimizer:
+        kv.set_optimizer(mx.optimizer.create(optimizer, learning_rate=0.1, wd=0.01))
+    for parts in zip(*(gradients(rank, rounds) for rank in range(workers)), strict=True):
+        kv.push(["s", "l"], [[mx.nd.array(p[i]) for p in parts] for i in (0, 1)])
+        kv.pull(["s", "l"], [small, large])
+    return small.asnumpy(), large.asnumpy()
+
+
+@pytest.mark.parametrize("workers, shards", [(1, 1), (2, 1), (2, 2), (4, 3), (1, 3)])
+@pytest.mark.parametrize("optimizer", [None, "sgd", "adam"])
+def test_rounds_equal_one_process(workers, shards, optimizer):
+    if (workers, shards) != (2, 2) and optimizer == "adam":
+        pytest.skip("one size is enough for another optimizer")
+    found = launched(train, workers, shards, "dist_sync", 4, 20, optimizer)
+    expected = in_one_process(workers, 4, optimizer)
+    for result in found:
+        for got, want in zip(result, expected, strict=True):
+            assert got.tobytes() == want.tobytes()
+
+
+def test_asynchronous_pushes_are_each_applied_once():
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_async")
+        kv.init(0, mx.nd.zeros((2,)))
+        kv.set_optimizer(mx.optimizer.create("test"))
+        for _ in range(5):
+            kv.push(0, mx.nd.ones((2,)) * (kv.rank + 1))
+        kv.barrier()
+        out = mx.nd.zeros((2,))
+        kv.pull(0, out)
+        return out.asnumpy().tolist()
+
+    assert launched(work, 3, 2) == [[30, 30]] * 3
+
+
+def test_a_worker_with_fewer_rounds_holds_nobody_up():
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        kv.init(0, mx.nd.zeros((2,)))
+        out = mx.nd.zeros((2,))
+        for _ in range(2 + 3 * kv.rank):
+            kv.push(0, mx.nd.ones((2,)))
+            kv.pull(0, out)
+        return out.asnumpy().tolist()
+
+    assert launched(work, 2, 2) == [[2, 2], [1, 1]]
+
+
+def test_compressed_gradients_arrive_in_the_long_run():
+    def work(kind):
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        kv.set_gradient_compression({"type": kind, "threshold": 0.5} if kind == "2bit" else {"type": kind})
+        kv.init(0, mx.nd.zeros((5,)))
+        kv.set_optimizer(mx.optimizer.create("test"))
+        for _ in range(40):
+            kv.push(0, mx.nd.array([0.1, -0.1, 0.3, 0.0, 0.45]))
+        out = mx.nd.zeros((5,))
+        kv.pull(0, out)
+        return out.asnumpy()
+
+    for kind, tolerance in (("2bit", 1.01), ("fp16", 0.02)):
+        for result in launched(work, 2, 1, kind):
+            np.testing.assert_allclose(result, 2 * 40 * np.array([0.1, -0.1, 0.3, 0, 0.45]), atol=tolerance)
+
+
+def test_what_a_worker_raises_names_it():
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        kv.init(0, mx.nd.zeros((2,)))
+        if kv.rank == 1:
+            kv.push(1, mx.nd.zeros((2,)))
+        kv.pull(0, mx.nd.zeros((2,)))
+
+    with pytest.raises(KVStoreError, match=r"push: key 1 is unknown; call init first \(known keys: 0\)") as caught:
+        launched(work, 2, 1)
+    assert "raised by worker 1" in caught.value.__notes__
+
+
+def test_an_updater_that_raises_is_told_to_every_worker_and_changes_nothing():
+    def work():
+        import raymx as mx
+        from raymx.errors import MXNetError
+
+        kv = mx.kv.create("dist_sync")
+        kv.init(0, mx.nd.ones((2,)))
+        kv.set_optimizer(mx.optimizer.create("sgd", learning_rate="much"))
+        kv.push(0, mx.nd.ones((2,)))
+        out = mx.nd.zeros((2,))
+        kv.pull(0, out)
+        try:
+            out.asnumpy()
+        except MXNetError as error:
+            words = str(error)
+        return words
+
+    for words in launched(work, 2, 1):
+        assert "the updater failed at round 1 of key 0, whose value is left as it was" in words
+
+
+def test_a_worker_that_never_comes_is_named():
+    def work():
+        import threading
+
+        import raymx as mx
+        from raymx import config
+
+        config.set(timeout_s=1.0)
+        kv = mx.kv.create("dist_sync")
+        if kv.rank == 1:
+            threading.Event().wait(20)
+        kv.init(0, mx.nd.ones((2,)))
+
+    with pytest.raises(KVStoreTimeoutError, match=r"shard 0 of 1: barrier 1 still waits for worker 1 after 1 s"):
+        launched(work, 2, 1)
+
+
+def test_rows_of_a_value():
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        kv.init("table", mx.nd.array([[1, 1], [2, 2], [3, 3]]))
+        out = mx.nd.zeros((3, 2))
+        kv.row_sparse_pull("table", out, row_ids=mx.nd.array([2, 0]))
+        return out.asnumpy().tolist()
+
+    assert launched(work, 1, 1) == [[[1, 1], [0, 0], [3, 3]]]
+
+
+def test_a_script_that_was_not_launched_is_a_job_of_its_own():
+    kv = mx.kv.create("dist_sync")
+    assert (kv.rank, kv.num_workers, kv.type) == (0, 1, "dist_sync")
+    kv.init(3, mx.nd.ones((2,)))
+    kv.push(3, [mx.nd.ones((2,)), mx.nd.ones((2,), mx.cpu(1))])
+    out = [mx.nd.zeros((2,)), mx.nd.zeros((2,), mx.cpu(1))]
+    kv.pull(3, out)
+    assert [o.asnumpy().tolist() for o in out] == [[2, 2]] * 2
+    kv.close()
