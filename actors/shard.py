@@ -67,7 +67,7 @@ class Shard:
     ):
         self.workers, self.sync = workers, sync
         self.entries: dict[Key, Entry] = {}
-        self.updater: Callable[[Key, np.ndarray, np.ndarray], Any] | None = None
+        self.updater: Any = None
         self.notes: dict[int, tuple[int, Any]] = {}  # rank → its last step, and what it noted when that began
         self.applied = 0  # rounds, or pushes where they are applied one by one
         self._gone: set[int] = set()  # ranks that will push no more
@@ -157,7 +157,7 @@ class Shard:
                 raise failure
         current = [key for key, entry in entries.items() if wanted[key] not in entry.frozen]
         self._freeze_current(current)
-        return [entry.frozen.get(wanted[key], entry.frozen.get(entry.version)) for key, entry in entries.items()]
+        return [e.frozen[wanted[k] if wanted[k] in e.frozen else e.version] for k, e in entries.items()]
 
     # ---- the whole state ----
 

@@ -274,7 +274,7 @@ class Courier:
 
     def everywhere(self, method: str, *each) -> list:
         """The answers of all shards; `each` holds an argument for each of them."""
-        arguments = [(a,) for a in each] or [()] * len(self._links)
+        arguments: list[tuple] = [(a,) for a in each] or [()] * len(self._links)
         return self._ask(lambda: [link.ask(method, *a) for link, a in zip(self._links, arguments, strict=True)])
 
     def come_back(self) -> tuple[dict[Key, int], tuple[int, Any] | None]:

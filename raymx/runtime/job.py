@@ -96,7 +96,11 @@ def run(job: Job, code: bytes | str, args: tuple) -> Any:
     """What a worker's process does: the user's function or script."""
     global _current
     _current = job
-    result = cloudpickle.loads(code)(*args) if isinstance(code, bytes) else _run_script(code, args)
+    result = None
+    if isinstance(code, bytes):
+        result = cloudpickle.loads(code)(*args)
+    else:
+        _run_script(code, args)
     from raymx import runtime
 
     runtime.wait_all()
@@ -128,7 +132,7 @@ class Supervisor:
         self._workers, self._shards, self._replicas = workers, shards, replicas
         self._resources, self._restarts_left = dict(resources), max_restarts
         self._actors: dict[int, list] = {shard: [] for shard in range(shards)}  # by incarnation; None for a lost one
-        self._code: dict[int, tuple] = {}
+        self._code: dict[int, tuple[bytes | str, tuple]] = {}
         self._running: dict[Any, tuple[str, int, Any]] = {}  # ref of a call → what ends with it
         self.recoveries: list[str] = []
 
@@ -199,7 +203,8 @@ class Supervisor:
             ) from cause
         self._restarts_left -= 1
         self.recoveries.append(f"worker {rank}")
-        self.start_worker(rank, *self._code[rank], restarted=True)
+        code, args = self._code[rank]
+        self.start_worker(rank, code, args, restarted=True)
 
     def _start_shard(self, shard: int):
         actors = self._actors[shard]

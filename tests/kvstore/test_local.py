@@ -203,12 +203,6 @@ def test_a_refused_push_changes_nothing():
     assert pulled(kv, 5) == 1
 
 
-@pytest.mark.parametrize("name", ["dist", "dist_sync", "dist_async", "dist_device_sync"])
-def test_stores_over_machines_are_not_there_yet(name):
-    with pytest.raises(KVStoreError, match=f"kvstore '{name}': stores over several machines are not available yet"):
-        mx.kv.create(name)
-
-
 def test_unknown_types():
     with pytest.raises(KVStoreError, match="no kvstore type is called 'devise'; did you mean 'device'"):
         mx.kv.create("devise")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import raymx as mx
-from raymx.errors import FormatError, KVStoreError, ParameterError
+from raymx.errors import FormatError, ParameterError
 from raymx.module import updates
 from raymx.module.executor_group import DataParallelExecutorGroup
 from raymx.module.updates import Updates, create_kvstore
@@ -42,8 +42,6 @@ def test_a_store_of_the_users_is_taken():
 def test_refusals():
     with pytest.raises(ParameterError, match="kvstore must be a KVStore, the name of a type, or None, got 3."):
         create_kvstore(3, 2, {})
-    with pytest.raises(KVStoreError, match="'dist_sync': stores over several machines are not available yet"):
-        create_kvstore("dist_sync", 1, {})
 
 
 @pytest.mark.parametrize(("wd", "alike"), [(0.0, True), (0.1, False)])
