@@ -60,7 +60,7 @@ class DistKVStore(local.KVStore):
     KVStoreError as a local store does; what a shard refuses is raised by whoever reads a pulled array, or by `barrier`.
     """
 
-    updates_in_store = True
+    updates_in_store = updates_elsewhere = True
     on_devices = False
 
     def __init__(self, type: str):

@@ -37,6 +37,7 @@ class KVStore:
     effect. Raises KVStoreError, with the key, for unknown keys and values that do not fit.
     """
 
+    updates_elsewhere = False  # whether an optimizer runs in other processes, and a function of the script cannot
     rank = 0
     num_workers = 1
 

@@ -166,6 +166,8 @@ def _joining(store: kvs.KVStore | None, private: bool) -> Callable[[int], bool]:
     """Whether so many elements side by side may be handled as one; large ones are better spread over devices."""
     if store is None:
         return lambda size: True
+    if store.updates_elsewhere:
+        return lambda size: False  # its optimizer knows a parameter by its number
     return lambda size: private and (size <= _JOINED or not store.on_devices)
 
 
