@@ -1,4 +1,4 @@
-"""Several small batches in one message to a device in another process.
+"""Several small batches in one message to each device in another process.
 
 A message there costs as much as computing a small batch. So batches are taken from the iterator some way ahead, travel
 together into arrays on the device, and are copied from there into the executor one by one; what a metric needs of their
@@ -23,29 +23,31 @@ PATIENCE_S = 0.02  # after which a slow iterator's batches are sent, however few
 
 
 class SentBatch(DataBatch):
-    """A batch whose arrays lie on the device; `host_label` are its labels in this process."""
+    """A batch that lies on the devices: `parts` has its arrays for each, `host_label` its labels in this process.
+    `data` and `label` are the arrays on the device if there is one, else those that the iterator gave."""
 
-    def __init__(self, trip: Trip, index: int, batch: DataBatch, data: list[NDArray], label: list[NDArray],
+    def __init__(self, trip: Trip, number: int, batch: DataBatch, parts: list[DataBatch],
                  host_label: list[np.ndarray]):  # fmt: skip
-        super().__init__(data, label, batch.pad, batch.index, batch.bucket_key)
-        self.trip, self.number, self.host_label = trip, index, host_label
+        whole = parts[0] if len(parts) == 1 else batch
+        super().__init__(whole.data, whole.label, batch.pad, batch.index, batch.bucket_key)
+        self.trip, self.number, self.parts, self.host_label = trip, number, parts, host_label
 
-    def outputs(self) -> Any:
-        """The executor's outputs as they are now, on their way: what `Trip.gather` returns."""
+    def outputs(self) -> Returning:
+        """The executors' outputs as they are now, on their way."""
         return self.trip.gather(self.number)
 
 
 class Convoy:
-    """Arrays on a group's only device for so many batches, and what sends them there."""
+    """Arrays on a group's devices for so many batches, and what sends them there."""
 
     def __init__(self, group, count: int):
-        executor = group.execs[0]
-        self.executor, self.count = executor, count
-        known = {desc.name: executor.arg_dict[desc.name] for desc in group.inputs}
-        self._data = [known[desc.name] for desc in group.data_shapes]
-        self._label = [known[desc.name] for desc in group.label_shapes]
-        self._rows = [_Rows(target, count) for target in self._data + self._label]
-        self.outputs = [_Rows(output, count) for output in executor.outputs]
+        self.group, self.count = group, count
+        self._descs = [*group.data_shapes, *group.label_shapes]
+        self._data_count = len(group.data_shapes)
+        # by input and device
+        self._rows = [[_Rows(each.arg_dict[desc.name], count) for each in group.execs] for desc in self._descs]
+        # by device and output
+        self.outputs = [[_Rows(output, count) for output in each.outputs] for each in group.execs]
 
     def __call__(self, batches: Iterable) -> Iterator[Any]:
         """The same batches in the same order, those that fit as SentBatch."""
@@ -69,52 +71,56 @@ class Convoy:
     def _fits(self, batch) -> bool:
         if isinstance(batch, list) or batch.provide_data is not None:
             return False
-        labels = batch.label or ()
-        if len(batch.data) != len(self._data) or len(labels) not in (0, len(self._label)):
+        arrays = [*batch.data, *(batch.label or ())]
+        if len(batch.data) != self._data_count or len(arrays) not in (self._data_count, len(self._descs)):
             return False
-        pairs = zip((*batch.data, *labels), self._data + self._label[: len(labels)], strict=True)
-        return all(isinstance(x, (np.ndarray, NDArray)) and x.shape == t.shape and not _afar(x) for x, t in pairs)
+        pairs = zip(arrays, self._descs, strict=False)
+        return all(isinstance(x, (np.ndarray, NDArray)) and x.shape == d.shape and not _afar(x) for x, d in pairs)
 
     def _sent(self, chunk: list[tuple[DataBatch, list]]) -> Iterator[SentBatch]:
         if not chunk:
             return
         hosts = [[value.result() for value in values] for _, values in chunk]
-        for rows, values in zip(self._rows, zip(*hosts, strict=True), strict=False):
-            rows.fill(values)
+        for desc, rows, values in zip(self._descs, self._rows, zip(*hosts, strict=True), strict=False):
+            for k, each in enumerate(rows):
+                each.fill([self.group.part_for(k, desc.name, value) for value in values])
         trip = Trip(self)
         for i, (batch, _) in enumerate(chunk):
-            arrays = [rows.views[i] for rows in self._rows]
-            data, label = arrays[: len(self._data)], arrays[len(self._data) : len(hosts[i])]
-            yield SentBatch(trip, i, batch, data, label, hosts[i][len(self._data) :])
+            yield SentBatch(trip, i, batch, self._parts(i, len(hosts[i])), hosts[i][self._data_count :])
         trip.fetch()
+
+    def _parts(self, i: int, count: int) -> list[DataBatch]:
+        """The places of a batch that has so many arrays, for each device."""
+        by_device = zip(*([each.views[i] for each in rows] for rows in self._rows[:count]), strict=True)
+        return [DataBatch(list(x[: self._data_count]), list(x[self._data_count :])) for x in by_device]
 
 
 class Trip:
     """The batches of one journey, and their outputs on the way back."""
 
     def __init__(self, convoy: Convoy):
-        self._convoy = convoy
+        self._convoy, self.group = convoy, convoy.group
         self._gathered = self._fetched = 0  # batches whose outputs were copied aside, and fetched
         self._values: list[nd.HostValue] = []
 
     def gather(self, number: int) -> Returning:
         """Copy the outputs aside, as those of this batch."""
-        rows = self._convoy.outputs
-        nd.copy_all(self._convoy.executor.outputs, [each.views[number] for each in rows])
+        for executor, rows in zip(self.group.execs, self._convoy.outputs, strict=True):
+            nd.copy_all(executor.outputs, [each.views[number] for each in rows])
         self._gathered = number + 1
         return Returning(self, number)
 
     def fetch(self) -> None:
         """Send for everything that was gathered; before the next journey begins, at the latest."""
         if self._fetched < self._gathered:
-            self._values = nd.fetch([rows.array for rows in self._convoy.outputs])
+            self._values = nd.fetch([each.array for rows in self._convoy.outputs for each in rows])
             self._fetched = self._gathered
 
     def outputs(self, number: int) -> list[np.ndarray]:
         """The outputs of a batch; waits for them."""
         if number >= self._fetched:
             self.fetch()
-        return [value.result()[number] for value in self._values]
+        return self.group.joined_on_host([value.result()[number] for value in self._values])
 
 
 class Returning:
@@ -162,15 +168,18 @@ class _Here(NamedTuple):
 
 def together(group) -> int:
     """How many of a group's batches are worth sending at once; 1 = each by itself."""
-    if len(group.contexts) != 1 or not group.contexts[0].lane.afar:
+    if not all(context.lane.afar for context in group.contexts):
         return 1
-    executor, known = group.execs[0], {desc.name for desc in group.inputs}
+    known = {desc.name for desc in group.inputs}
     if any(desc.name not in known for desc in (*group.data_shapes, *group.label_shapes)):
         return 1
-    arrays = [executor.arg_dict[name] for name in known] + executor.outputs
-    if any(array.context != group.contexts[0] or not array.shape for array in arrays):
-        return 1
-    return min(TOGETHER, TOGETHER_NBYTES // max(1, sum(array.nbytes for array in arrays)))
+    nbytes = 0
+    for executor, context in zip(group.execs, group.contexts, strict=True):
+        arrays = [executor.arg_dict[name] for name in known] + executor.outputs
+        if any(array.context != context or not array.shape for array in arrays):
+            return 1
+        nbytes += sum(array.nbytes for array in arrays)
+    return min(TOGETHER, TOGETHER_NBYTES // max(1, nbytes))
 
 
 def _afar(array) -> bool:

@@ -385,10 +385,18 @@ class DataParallelExecutorGroup:
             expected = list(targets[0].shape)
             expected[axis] = self.batch_size
             raise _misfit(name, source, tuple(expected))
-        return [
-            _checked(name, self._part_of(source, rows, axis), target)
-            for rows, target in zip(self.slices, targets, strict=True)
-        ]
+        return [_checked(name, self.part_for(k, name, source), target) for k, target in enumerate(targets)]
+
+    def part_for(self, k: int, name: str, array):
+        """What device k gets of a whole batch's array for this input."""
+        return self._part_of(array, self.slices[k], self._axes.get(name, 0))
+
+    def joined_on_host(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs of the whole batch from those of the devices, all outputs of the first device coming first."""
+        axes = self._output_axes
+        if len(self.execs) == 1:
+            return list(values)
+        return [np.concatenate(values[i :: len(axes)], axis) for i, axis in enumerate(axes)]
 
     def _part_of(self, array, rows: slice, axis: int):
         """A device's part of an array for the whole batch."""
@@ -422,10 +430,7 @@ class Snapshot:
         """Outputs of the whole batch; waits for them."""
         if not isinstance(self._outputs, list):
             return self._outputs.result()
-        axes, values = self._group._output_axes, [value.result() for value in self._outputs]
-        if len(values) > len(axes):
-            values = [np.concatenate(values[i :: len(axes)], axis) for i, axis in enumerate(axes)]
-        return values
+        return self._group.joined_on_host([value.result() for value in self._outputs])
 
     def labels(self) -> list[np.ndarray]:
         """Labels of the whole batch."""

@@ -331,6 +331,9 @@ class Module(BaseModule):
         if isinstance(data_batch, list):
             self._fit_shapes(_whole(data_batch, [d.shape for d in self._data_shapes]), None, data_batch[0])
             self._group.load_slices(data_batch)
+        elif isinstance(data_batch, SentBatch) and data_batch.trip.group is self._main:
+            self._use(self._main)
+            self._group.load_slices(data_batch.parts)
         else:
             labels = data_batch.label
             self._fit_shapes([x.shape for x in data_batch.data], [x.shape for x in labels or ()], data_batch)
@@ -392,7 +395,7 @@ class Module(BaseModule):
         count = together(self._main)
         if count < 2:
             return batches
-        if self._convoy is None or self._convoy.executor is not self._main.execs[0]:
+        if self._convoy is None or self._convoy.group is not self._main:
             self._convoy = Convoy(self._main, count)
         return self._convoy(batches)
 

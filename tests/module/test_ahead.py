@@ -32,10 +32,10 @@ def trained(context, data, **options):
     return found, module
 
 
-def assert_same(make, **options):
-    here, _ = trained(mx.cpu(), make(), **options)
+def assert_same(make, devices=1, **options):
+    here, _ = trained([mx.cpu()] * devices, make(), **options)
     with in_this_process():
-        there, module = trained(mx.cpu(1), make(), **options)
+        there, module = trained([mx.cpu(3 * i + 1) for i in range(devices)], make(), **options)
     assert module._convoy is not None, "batches were sent together"
     for name, value in here.items():
         np.testing.assert_array_equal(value, there[name], err_msg=name)
@@ -44,6 +44,11 @@ def assert_same(make, **options):
 @pytest.mark.parametrize("rows", [2, 7, 16])
 def test_the_same_bits_as_in_this_process(rows):
     assert_same(lambda: mx.io.NDArrayIter(X, Y, rows))
+
+
+@pytest.mark.parametrize("kvstore", ["local_allreduce_cpu", "local"])
+def test_several_devices(kvstore):
+    assert_same(lambda: mx.io.NDArrayIter(X, Y, 10), 2, kvstore=kvstore)
 
 
 class Numbered(mx.io.DataIter):
@@ -125,7 +130,8 @@ def test_which_groups_have_their_batches_sent_together():
     assert count(mx.cpu()) == 1
     with in_this_process():
         assert count(mx.cpu(1)) == ahead.TOGETHER
-        assert count([mx.cpu(1), mx.cpu(3)]) == 1
+        assert count([mx.cpu(1), mx.cpu(3)]) == ahead.TOGETHER
+        assert count([mx.cpu(1), mx.cpu(2)]) == 1, "one of them is here"
         assert count(mx.cpu(1), 60_000) == ahead.TOGETHER_NBYTES // (60_000 * 4 * (5 + 1 + 2))
 
 
