@@ -113,9 +113,13 @@ class Pick(Op):
 
 @operator("batch_take")
 class BatchTake(Op):
-    """out (N,) = a (N, C) at column indices (N,) of each row; a number that is no column counts as the nearest one."""
+    """out (N,) = a (N, C) at column indices (N,) of each row; a number that is no column counts as the nearest one.
+
+    Not differentiable, as in MXNet; `pick` is.
+    """
 
     one_type = ("a", "out")
+    differentiable = False
 
     def inputs(self):
         return ("a", "indices")
@@ -126,10 +130,6 @@ class BatchTake(Op):
 
     def forward(self, xp, a, indices, *, out):
         xp.copyto(out, a[xp.arange(len(a)), positions(xp, indices, a.shape[1])])
-
-    def backward(self, xp, g, indices, *, d_a=None):
-        d_a.fill(0)
-        d_a[xp.arange(len(d_a)), positions(xp, indices, d_a.shape[1])] = g
 
 
 @operator("where")

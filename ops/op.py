@@ -60,6 +60,7 @@ class Op:
     kinds = "fiub"  # of element types that its inputs, those in `one_type`, may have: floating, signed, unsigned, bool
     stateful = False  # each program, and each imperative call, has an instance of its own: see `fresh`
     any_parameter = False  # takes parameters that it does not declare
+    differentiable = True  # else a gradient that would have to pass is an error, and not zero
     heavy = False  # worth starting at once, and only on the device's own thread
     inplace: Pairs = ()  # (input, output) pairs that may be the same memory in forward
     inplace_backward: Pairs = ()  # likewise ("g", "d_data") in backward

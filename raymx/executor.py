@@ -93,6 +93,7 @@ class Executor:
         self._head_grads = [None if g is None else self._new(Entry(g)) for g in self._traced.head_grads]
         self._memory: dict[Context, NDArray] = {} if shared is None else dict(shared._memory)  # the arenas
         self._monitor: _Monitor | None = None
+        self._trained = True
         self._compile({})
 
     def __repr__(self) -> str:
@@ -118,7 +119,7 @@ class Executor:
 
         `out_grads` is the gradient that comes in at each output: an array, a list in the order of the outputs, or a
         dict by their names. Losses need none and ignore it. Raises BindError where one is needed and missing or of
-        another shape, GraphError if there was no forward.
+        another shape, GraphError if there was no forward although something that it made is needed.
         """
         if not self._traced.trains:
             return
@@ -334,7 +335,7 @@ class Executor:
 
     def _compile(self, kept: dict[Entry, NDArray]) -> None:
         """Plan, ship the programs, and forget those before; `kept` are arrays for values that shall stay."""
-        self._kept, self._ready = kept, False  # ready: whether backward can go back through what forward left
+        self._kept = kept
         self._boxes: list[NDArray] = []
         if self._placed is None:
             part = Part(home(self._ctx), self._traced, tuple(range(len(self.outputs))))
@@ -343,6 +344,7 @@ class Executor:
         else:
             self._compile_parts(self._placed)
         self._repeatable = all(each.compiled.repeatable for each in self._loaded)
+        self._ready = len(self._loaded) == 1 and self._loaded[0].compiled.alone
 
     def _compile_parts(self, placed: Placed) -> None:
         """One program per device, and what travels between them."""

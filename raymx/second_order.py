@@ -21,7 +21,7 @@ Values = dict[str, NDArray]
 
 LINEAR = frozenset((
     "Cast", "Concat", "ElementWiseSum", "Embedding", "Flatten", "Reshape", "SequenceReverse", "SliceChannel",
-    "SwapAxis", "_copy", "_div_scalar", "_minus", "_mul_scalar", "_plus", "_reorder", "batch_take", "broadcast_axis",
+    "SwapAxis", "_copy", "_div_scalar", "_minus", "_mul_scalar", "_plus", "_reorder", "broadcast_axis",
     "broadcast_minus", "broadcast_plus", "broadcast_to", "crop", "degrees", "expand_dims", "flip", "gather_nd", "mean",
     "negative", "pick", "radians", "scatter_nd", "slice_axis", "sum", "take", "transpose", "where",
 ))  # fmt: skip

@@ -551,3 +551,13 @@ def test_arguments():
         autograd.mark_variables(x, nd.ones((1,)))
     with pytest.raises(MXNetError, match="stype must be 'default', got 'csr'; there are no sparse arrays"):
         x.attach_grad(stype="csr")
+
+
+def test_what_is_not_differentiable():
+    x = variable()
+    with autograd.record():
+        y = nd.batch_take(x, nd.array([0, 1]))
+        z = nd.BlockGrad(y) + x.sum()
+    z.backward(retain_graph=True)
+    with pytest.raises(GraphError, match=r"batch_take is not differentiable, but a gradient would have to pass; use Block"):
+        y.backward()

@@ -163,8 +163,8 @@ def test_forward_may_run_several_times_before_backward():
     np.testing.assert_array_equal(exe.grad_dict["fc1_weight"].asnumpy(), once)
 
 
-def test_backward_before_any_forward_is_refused():
-    exe, _, _ = bound_product()
+def test_backward_before_any_forward_is_refused_where_it_needs_one():
+    exe = mx.sym.exp(mx.sym.Variable("x")).simple_bind(mx.cpu(), x=(2, 3))
     with pytest.raises(GraphError, match=r"call forward\(\) before each backward\(\)"):
         exe.backward(mx.nd.ones((2, 3)))
 
@@ -809,3 +809,11 @@ def test_what_the_user_sees_of_a_symbol_is_not_changed_by_binding():
     before = net.tojson(), net.get_internals().list_outputs()
     net.simple_bind(mx.cpu(), x=(2, 3), y=(2, 3))
     assert (net.tojson(), net.get_internals().list_outputs()) == before
+
+
+def test_backward_without_forward_where_it_reads_arguments_only():
+    x, dx = mx.nd.array([1, 2, 3]), mx.nd.zeros((3,))
+    exe = (mx.sym.Variable("x") ** 2).bind(mx.cpu(), [x], [dx])
+    for factor in (1, 2):
+        exe.backward(mx.nd.ones((3,)) * factor)
+        assert list(dx.asnumpy()) == [2 * factor, 4 * factor, 6 * factor]

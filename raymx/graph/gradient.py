@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from raymx.errors import GraphError
 from raymx.graph.node import Entry, Node, topological
 from raymx.ops.gradient import Gradient, gradient_of
 from raymx.ops.op import Op, make
@@ -90,6 +91,8 @@ class _Tape:
     def differentiate(self, node: Node) -> None:
         """Hand the gradient of the outputs of `node` on to its inputs, as far as they want it."""
         op, wants = node.op, _wants(node, self._useful)
+        if _blocks(node, self._useful):
+            self._refuse_gradient(node)
         incoming = self._incoming(node, op) if op and wants else None
         if op is None or incoming is None:
             return
@@ -114,6 +117,14 @@ class _Tape:
         self.nodes.append(backward)
         return backward
 
+    def _refuse_gradient(self, node: Node) -> None:
+        """Raise if a gradient comes in at a node whose operator has none."""
+        if node.op and any(self._parts.get(Entry(node, i)) for i in range(len(node.output_names()))):
+            raise GraphError(
+                f"{node.op.name} {node.name!r} is not differentiable, but a gradient would have to pass through it; use "
+                "BlockGrad on its output, or give the arguments that it reads the grad_req 'null'."
+            )
+
     def _incoming(self, node: Node, op: Op) -> list[Entry] | None:
         """The gradients that `op`, the operator of `node`, reads; None if they are all zero."""
         entries = [Entry(node, i) for i in range(len(op.head_names()))]
@@ -137,9 +148,14 @@ def _useful(order: list[Node], wrt: Sequence[Node]) -> set[Node]:
     """The nodes whose outputs' gradients matter: the wanted variables, and operators that hand theirs on to one."""
     useful = set(wrt)
     for node in order:
-        if node.op and _wants(node, useful) and node.op.needs_head_gradient():
+        if (node.op and _wants(node, useful) and node.op.needs_head_gradient()) or _blocks(node, useful):
             useful.add(node)
     return useful
+
+
+def _blocks(node: Node, useful: set[Node]) -> bool:
+    """Whether `node` stands where a gradient ought to pass, and its operator says that it has none."""
+    return node.op is not None and not node.op.differentiable and any(e.node in useful for e in node.inputs)
 
 
 def _wants(node: Node, useful: set[Node]) -> tuple[int, ...]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
+import site
+import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -55,8 +59,36 @@ def join(address: str | None = None, **options) -> None:
 
 
 def dump_code(value) -> bytes:
-    """A pickle of `value` in which classes and functions that cannot be imported elsewhere are written out."""
-    return cloudpickle.dumps(value)
+    """A pickle of `value` in which classes and functions are written out, but for those of installed packages, which
+    every process of the cluster has."""
+    with _by_value([module for module in list(sys.modules.values()) if _is_the_user_s(module)]):
+        return cloudpickle.dumps(value)
+
+
+@contextlib.contextmanager
+def _by_value(modules: Sequence):
+    registered = []
+    try:
+        for module in modules:
+            if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
+                cloudpickle.register_pickle_by_value(module)
+                registered.append(module)
+        yield
+    finally:
+        for module in registered:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+_PLACES = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+_INSTALLED = tuple(f"{place}{os.sep}" for place in {*_PLACES, *site.getsitepackages(), site.getusersitepackages()})
+
+
+def _is_the_user_s(module) -> bool:
+    """Whether a module lies outside of where packages are installed, and is not raymx itself."""
+    name, path = getattr(module, "__name__", ""), getattr(module, "__file__", None)
+    if not isinstance(path, str) or sys.modules.get(name) is not module or name.split(".")[0] in ("raymx", "__main__"):
+        return False
+    return not os.path.abspath(path).startswith(_INSTALLED)
 
 
 def leave() -> None:

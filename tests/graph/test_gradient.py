@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from raymx.errors import GraphError
 from raymx.graph.gradient import differentiate, gradient, head_gradients
-from raymx.graph.node import Entry, topological
+from raymx.graph.node import Entry, Node, topological
+from raymx.ops.op import make
 from tests.graph.build import apply, evaluate, others, variable
 
 RNG = np.random.default_rng(5)
@@ -214,3 +216,13 @@ def test_only_one_side_of_a_difference_is_handed_on():
 def test_a_stretched_gradient_is_not_handed_on(op):
     x, y = variable("x"), variable("y")
     assert ran(apply(op, x, y, name="sum"), [x.node, y.node], short=True)[0] == ["sum_backward"]
+
+
+def test_an_operator_that_is_not_differentiable_refuses_a_gradient():
+    data, indices = (Entry(Node(None, name)) for name in ("data", "indices"))
+    taken = Entry(Node(make("batch_take"), "taken", inputs=[data, indices]))
+    for wanted in (data.node, indices.node):
+        with pytest.raises(GraphError, match=r"^batch_take 'taken' is not differentiable, but a gradient would have to"):
+            gradient([taken], [wanted], [Entry(Node(None, "g"))])
+    blocked = Entry(Node(make("BlockGrad"), "blocked", inputs=[taken]))
+    assert gradient([blocked], [data.node], [Entry(Node(None, "g"))]) == {data.node: None}
