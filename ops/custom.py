@@ -234,8 +234,8 @@ class _Shipped(Definition):
             return pickle.loads(self._shipped).session()
         except ImportError as error:
             raise MXNetError(
-                f"the operator's class cannot be loaded in the process of this device: {error}; install what it imports "
-                "on the nodes of the cluster, or name it in Ray's runtime_env."
+                f"the operator's class cannot be loaded in the process of this device: {error}; install what it "
+                "imports on the nodes of the cluster, or name it in Ray's runtime_env."
             ) from error
 
     def ship(self):

@@ -136,7 +136,7 @@ class OperatorStep(Step):
     def gradients(self, gs, wants, way):
         op, recipe = self.op, _recipe(self.op)
         if not op.differentiable and any(g is not None for g in gs):
-            raise GraphError(f"{op.name} is not differentiable, but a gradient would have to pass; use BlockGrad on it.")
+            raise GraphError(f"{op.name} is not differentiable, but a gradient has to pass; use BlockGrad on it.")
         wants = [i for i in wants if i in recipe.differentiable]
         if not wants or (recipe.takes_heads and all(g is None for g in gs)):
             return {}

@@ -121,8 +121,8 @@ class _Tape:
         """Raise if a gradient comes in at a node whose operator has none."""
         if node.op and any(self._parts.get(Entry(node, i)) for i in range(len(node.output_names()))):
             raise GraphError(
-                f"{node.op.name} {node.name!r} is not differentiable, but a gradient would have to pass through it; use "
-                "BlockGrad on its output, or give the arguments that it reads the grad_req 'null'."
+                f"{node.op.name} {node.name!r} is not differentiable, but a gradient would have to pass through it; "
+                "use BlockGrad on its output, or give the arguments that it reads the grad_req 'null'."
             )
 
     def _incoming(self, node: Node, op: Op) -> list[Entry] | None:

@@ -222,7 +222,7 @@ def test_an_operator_that_is_not_differentiable_refuses_a_gradient():
     data, indices = (Entry(Node(None, name)) for name in ("data", "indices"))
     taken = Entry(Node(make("batch_take"), "taken", inputs=[data, indices]))
     for wanted in (data.node, indices.node):
-        with pytest.raises(GraphError, match=r"^batch_take 'taken' is not differentiable, but a gradient would have to"):
+        with pytest.raises(GraphError, match=r"^batch_take 'taken' is not differentiable, but a gradient"):
             gradient([taken], [wanted], [Entry(Node(None, "g"))])
     blocked = Entry(Node(make("BlockGrad"), "blocked", inputs=[taken]))
     assert gradient([blocked], [data.node], [Entry(Node(None, "g"))]) == {data.node: None}
