@@ -60,6 +60,7 @@ class DeviceActor:
             "node": ray.get_runtime_context().get_node_id(),
             "niceness": os.getpriority(os.PRIO_PROCESS, 0),
             "kernels": backend.active(self._host.runner.xp),
+            "layouts": backend.layouts(self._host.runner.xp),
             **self._host.describe(),
         }
 
@@ -205,10 +206,8 @@ def _full_priority() -> None:
 
 
 def _threads(settings: dict[str, Any]) -> int:
-    """Threads for kernels: as asked, else this node's cores but one, which is left to the script, cut over the virtual
-    GPUs. A kernel with a thread on every core waits whenever somebody else needs one."""
-    cores = len(os.sched_getaffinity(0))
-    return settings["device_threads"] or max(1, (cores - 1) // max(1, settings["virtual_gpus"]))
+    """Threads for kernels: as asked, else one for each core of this node, cut over the virtual GPUs."""
+    return settings["device_threads"] or max(1, len(os.sched_getaffinity(0)) // max(1, settings["virtual_gpus"]))
 
 
 def start_device(name: str, kind: str, settings: dict[str, Any], **options):

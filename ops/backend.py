@@ -8,6 +8,7 @@ import numpy
 
 from raymx import config
 from raymx.errors import DeviceError
+from raymx.ops.layout import BLOCKED, NHWC
 
 
 def array_module(kind: str):
@@ -39,6 +40,15 @@ def active(xp) -> tuple[str, ...]:
 
         return ("onednn",) if onednn.load() else ()
     return ()
+
+
+def layouts(xp) -> tuple[str, ...]:
+    """The layouts of `ops/layout.py` in which the special kernels here are faster than in C order."""
+    if "onednn" not in active(xp):
+        return ()
+    from raymx.ops.kernels import onednn
+
+    return (BLOCKED, NHWC) if onednn.has_avx512() else (NHWC,)
 
 
 def use_threads(n: int) -> None:

@@ -75,19 +75,21 @@ class SoftmaxOutput(Op):
             label = None
         else:
             label = label.reshape(view[:1] + (1,) + view[2:])
-            xp.subtract(out.reshape(view), self._target(xp, label, view), out=gradient)
+            self._target(xp, label, gradient)
+            xp.subtract(out.reshape(view), gradient, out=gradient)
         self._scale(xp, label, gradient)
         if self.out_grad:
             xp.multiply(d_data, g, out=d_data)
 
-    def _target(self, xp, label, view: Shape):
+    def _target(self, xp, label, target) -> None:
         """The wanted probabilities for classes."""
-        classes = xp.arange(view[1]).reshape((-1,) + (1,) * (len(view) - 2))
-        onehot = label == classes
-        if not self.smooth_alpha:
-            return onehot
-        others = self.smooth_alpha / (view[1] - 1)
-        return onehot * (1 - self.smooth_alpha - others) + others
+        count = target.shape[1]
+        classes = xp.arange(count, dtype=label.dtype).reshape((-1,) + (1,) * (target.ndim - 2))
+        xp.equal(label, classes, out=target)
+        if self.smooth_alpha:
+            others = self.smooth_alpha / (count - 1)
+            xp.multiply(target, 1 - self.smooth_alpha - others, out=target)
+            xp.add(target, others, out=target)
 
     def _scale(self, xp, label, gradient) -> None:
         if self.use_ignore and label is not None:

@@ -38,7 +38,7 @@ SWITCHES = {
         Switch("heartbeat_s", 2.0, "seconds between questions to a silent device during a wait; two unanswered ones mean it is lost"),
         Switch("start_timeout_s", 60.0, "seconds a device actor may take to start"),
         Switch("virtual_gpus", 0, "how many GPUs to emulate with CPU actors; 0 = use the real ones"),
-        Switch("device_threads", 0, "threads of a CPU device actor; 0 = the node's cores but one, divided by the virtual GPUs"),
+        Switch("device_threads", 0, "threads of a CPU device actor; 0 = the node's cores, divided by the virtual GPUs"),
         Switch("address", "", "Ray cluster to join; empty = the running one inside a job, else RAY_ADDRESS, else start one here"),
         Switch("onednn", True, "use oneDNN's kernels where its library is found"),
         Switch("fuse", True, "compute a bound graph's values in fewer steps: pairs of operators in one, constants folded"),

@@ -422,9 +422,8 @@ class Executor:
 
 
 def _laid_out(traced: Traced, ctx: Context) -> Traced:
-    """The graph with layouts, where the device has kernels that know them."""
-    knows = config.get("layouts") and "onednn" in ctx.lane.kernels
-    return lay_out(traced) if knows else traced
+    """The graph with layouts, where the device has kernels that are faster with them."""
+    return lay_out(traced, ctx.lane.layouts) if config.get("layouts") else traced
 
 
 def _listing(program: Program, names: Mapping[int, str]) -> list[str]:

@@ -5,9 +5,9 @@ all of an operator that works element by element. The ports of one node have one
 of nodes, forward and backward alike, in which values pass from port to port; it gets a layout if a layer in it gains
 from one:
 
-- blocks of 16 channels where the channels of every port allow it. The data of a network's first convolution, of few
-  channels, may then stay in C order.
-- channels last for what is left.
+- blocks of 16 channels where most multiplications are by weights of a single point (1x1 convolutions) and the channels
+  of every port allow it. The data of a network's first convolution, of few channels, may then stay in C order.
+- channels last otherwise.
 
 Values that enter or leave a chain pass through a `_reorder` node, which costs nothing where both layouts are the same
 bytes. Variables, outputs, gradients and all other ports are in C order. Pure: a traced graph in, another one out.
@@ -30,22 +30,37 @@ from raymx.ops.params import Shape
 FEW_CHANNELS = 4  # up to so many, a convolution's kernel reads C order and writes blocks
 
 
-def lay_out(traced: Traced) -> Traced:
-    """The graph with a layout for each chain that gains from one, for a device whose kernels know layouts."""
-    layouts = chosen_layouts(traced)
+def lay_out(traced: Traced, known: Sequence[str] = (BLOCKED, NHWC)) -> Traced:
+    """The graph with a layout for each chain that gains from one of those that the device's kernels know well."""
+    layouts = chosen_layouts(traced, known) if known else {}
     return _Rewriting(traced, layouts).run() if layouts else traced
 
 
-def chosen_layouts(traced: Traced) -> dict[Node, str]:
+def chosen_layouts(traced: Traced, known: Sequence[str]) -> dict[Node, str]:
     """The layout of the ports of each node that is in a chain."""
     nodes = [node for node in traced.forward + traced.backward if node.op]
     found: dict[Node, str] = {}
-    for layout in (BLOCKED, NHWC):
+    for layout, gains in ((BLOCKED, _gains_from_blocks), (NHWC, _gains)):
         rest = {node: ports for node in nodes if node not in found and (ports := _ports(node, traced.specs, layout))}
-        for chain in _chains(rest):
-            if any(node.op.gains for node in chain if node.op):
+        for chain in _chains(rest) if layout in known else ():
+            if gains(chain, traced.specs):
                 found.update(dict.fromkeys(chain, layout))
     return found
+
+
+def _gains(chain: Sequence[Node], specs: Mapping[Entry, Spec]) -> bool:
+    return any(node.op.gains for node in chain if node.op)
+
+
+def _gains_from_blocks(chain: Sequence[Node], specs: Mapping[Entry, Spec]) -> bool:
+    """Whether most multiplications are by weights of one point."""
+    work = {True: 0, False: 0}
+    for node in chain:
+        if node.op and node.op.gains and node.forward is None:
+            one_point = math.prod(node.op.attrs.get("kernel", ())) == 1
+            weight = specs[node.inputs[1]].shape
+            work[one_point] += math.prod(specs[Entry(node)].shape) * math.prod(weight[1:])
+    return work[True] > work[False]
 
 
 # ---- ports ----

@@ -213,6 +213,11 @@ class RayTransport:
         """The libraries of special kernels that the actor has."""
         return self.about["kernels"]
 
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts in which its kernels are faster than in C order."""
+        return self.about["layouts"]
+
     def send(self, number: int, segments: Sequence[Segment], exports: int) -> RayTicket:
         self._refuse_lost()
         try:

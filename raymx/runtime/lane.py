@@ -30,6 +30,11 @@ class DeviceLane(Lane):
         """Whether the device is in another process, where a message takes its time."""
         return self.transport.afar  # type: ignore[attr-defined]
 
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts in which these are faster than in C order."""
+        return self.transport.layouts  # type: ignore[attr-defined]
+
     def new_var(self) -> int:
         """A fresh tag for something on this device that must be ordered."""
         return self._engine.new_variable()

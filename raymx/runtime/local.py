@@ -109,6 +109,11 @@ class LocalTransport:
         """The libraries of special kernels that this process has."""
         return backend.active(np)
 
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts in which its kernels are faster than in C order."""
+        return backend.layouts(np)
+
     def send(self, number: int, segments: Sequence[Segment], exports: int) -> LocalTicket:
         return LocalTicket(self._host.runner.name, self._host.submit(number, segments, exports), exports)
 

@@ -7,7 +7,7 @@ from raymx.graph.compile import Spec, trace
 from raymx.graph.layout import lay_out
 from raymx.graph.node import Entry, Node
 from raymx.ops.layout import BLOCK, BLOCKED, NHWC, PLAIN, Blocked
-from raymx.ops.op import Op, Signature
+from raymx.ops.op import Op, Signature, make
 from tests.graph.build import apply, variable
 from tests.graph.run import Bound
 
@@ -64,8 +64,6 @@ class Widen(Scale):
         self.layouts.append([_layout(data), _layout(out)])
         total = np.broadcast_to(self._total(data), (data.shape[0], weight.size, *self._total(data).shape[2:]))
         wide = np.ascontiguousarray(total) * per_channel(weight, total)
-        from raymx.ops.op import make
-
         make("_reorder").forward(xp, wide, out=out)
 
     def _total(self, data):
@@ -277,3 +275,23 @@ def test_the_given_graph_is_not_changed():
     ]
     laid_out(heads, values, variables)
     assert all(n.inputs == inputs for n, inputs in before)
+
+
+def convolution(data, weight, size, name):
+    op = make("Convolution", kernel=(size, size), pad=(size // 2, size // 2), num_filter=16, no_bias=True)
+    return Entry(Node(op, name, inputs=[data, weight]))
+
+
+@pytest.mark.parametrize(("sizes", "layout"), [((3, 3), NHWC), ((1, 1), BLOCKED), ((1, 3), NHWC)])
+def test_blocks_are_for_what_multiplies_by_single_points(sizes, layout):
+    (x, a, b), values = values_of(x=(2, 16, 6, 6), a=(16, 16, sizes[0], sizes[0]), b=(16, 16, sizes[1], sizes[1]))
+    heads = [convolution(convolution(x, a, sizes[0], "one"), b, sizes[1], "two")]
+    found = layouts_of(laid_out(heads, values, [x, a, b]))
+    assert found["one"] == found["two"] == layout
+
+
+def test_only_layouts_that_the_device_knows_are_given():
+    heads, variables, values = residual(16)
+    traced = trace(heads, {v.node: Spec(x.shape, x.dtype) for v, x in values.items()})
+    assert set(lay_out(traced, (NHWC,)).layouts.values()) == {NHWC}
+    assert lay_out(traced, ()) is traced

@@ -5,6 +5,6 @@ family of operators. A kernel is planned once over fixed arrays, so that a run c
 """
 
 from raymx.ops.kernels.onednn import convolution, elementwise, normalize, pooling, product, rnn  # noqa: F401
-from raymx.ops.kernels.onednn.binding import load, use_threads
+from raymx.ops.kernels.onednn.binding import has_avx512, load, use_threads
 
-__all__ = ["load", "use_threads"]
+__all__ = ["has_avx512", "load", "use_threads"]

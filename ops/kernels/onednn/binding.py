@@ -37,6 +37,7 @@ _QUERIES = {
     SRC: 129, DIFF_SRC: 130, WEIGHTS: 131, DIFF_WEIGHTS: 132, DST: 133, DIFF_DST: 134, WORKSPACE: 135, SCRATCHPAD: 136,
 }  # fmt: skip
 
+_AVX512 = 0x20  # among the bits of an instruction set
 _FLOAT = 3
 _TYPES = {np.dtype("float32"): _FLOAT, np.dtype("int32"): 4, np.dtype("uint8"): 6}
 _ANY = 1
@@ -78,6 +79,11 @@ def library() -> ctypes.CDLL:
 @functools.cache
 def _gomp() -> ctypes.CDLL:
     return ctypes.CDLL("libgomp.so.1")
+
+
+def has_avx512() -> bool:
+    """Whether kernels use vectors of 512 bits here, for which blocks of 16 channels are made."""
+    return bool(library().dnnl_get_effective_cpu_isa() & _AVX512)
 
 
 def use_threads(n: int) -> None:
