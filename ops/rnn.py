@@ -38,6 +38,15 @@ class Steps:
         """out = a @ b, or out += a @ b."""
         self.do(_add_product if add else self.xp.matmul, *([self.xp] if add else []), a, b, out=out)
 
+    def affine(self, a, b, bias, out) -> None:
+        """out = a @ b + bias."""
+        self.product(a, b, out)
+        self.do(self.xp.add, out, bias, out=out)
+
+    def copy(self, source, out) -> None:
+        """out = source, which may be turned round."""
+        self.do(self.xp.copyto, out, source)
+
     def sigmoid(self, x) -> None:
         """x = 1 / (1 + e ** -x)."""
         self.do(sigmoid, self.xp, x, x)
@@ -422,14 +431,14 @@ class RNN(Op):
 
     def _part_forward(self, steps: Steps, part: Part) -> None:
         xp, w = steps.xp, part.weights
-        steps.do(xp.copyto, part.turned, w.h2h.transpose(0, 2, 1))
+        for weight, room in zip(w.h2h, part.turned, strict=True):
+            steps.copy(weight.T, room)
         biases = xp.empty_like(w.i2h_bias)
         steps.do(xp.copyto, biases, w.i2h_bias)
         simple = slice(self.cell.plain_biases)
         steps.do(xp.add, biases[simple], w.h2h_bias[simple], out=biases[simple])
         for gate, weight, bias in zip(part.gates, w.i2h, biases, strict=True):
-            steps.product(_rows(part.x), weight.T, _rows(gate))
-            steps.do(xp.add, gate, bias, out=gate)
+            steps.affine(_rows(part.x), weight.T, bias, _rows(gate))
         for moment in part.moments():
             before = part.before(moment, part.h, part.h0)
             self.cell.forward(steps, part, moment, before)

@@ -1,10 +1,14 @@
-"""The operator RNN with oneDNN's products: its steps are collected once and run many times."""
+"""The operator RNN with oneDNN's products and functions: its steps are collected once and run many times."""
 
 from __future__ import annotations
 
 from raymx.ops.kernels import Run, register
+from raymx.ops.kernels.onednn import binding as dnn
+from raymx.ops.kernels.onednn.elementwise import activation, flat
 from raymx.ops.kernels.onednn.product import product
 from raymx.ops.rnn import Steps
+
+SMALLEST = 1 << 12  # elements below which NumPy's sigmoid is as fast
 
 
 class _Steps(Steps):
@@ -14,6 +18,33 @@ class _Steps(Steps):
             super().product(a, b, out, add)
         else:
             self.runs += plan
+
+    def affine(self, a, b, bias, out):
+        plan = product(a, b, out, beta=1.0)
+        if plan is None:
+            super().affine(a, b, bias, out)
+        else:
+            self.do(self.xp.copyto, out, bias)
+            self.runs += plan
+
+    def copy(self, source, out):
+        try:
+            self.runs.append(dnn.reorder(dnn.strided(source), dnn.memory(out)))
+        except (dnn.Unsupported, KeyError):
+            super().copy(source, out)
+
+    def sigmoid(self, x):
+        found = activation("sigmoid")
+        if found is None or x.size < SMALLEST:
+            super().sigmoid(x)
+            return
+        try:
+            (memory,) = flat(x)
+            number, alpha, beta = found
+            computation = dnn.primitive("eltwise_forward", dnn.TRAIN, number, memory.layout, memory.layout, alpha, beta)
+            self.runs.append(dnn.call(computation, {dnn.SRC: memory, dnn.DST: memory}))
+        except dnn.Unsupported:
+            super().sigmoid(x)
 
 
 @register("RNN", "forward", "onednn")
