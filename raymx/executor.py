@@ -84,6 +84,9 @@ class Executor:
         self._argument_names, self._output_names = symbol.list_arguments(), symbol.list_outputs()
         order = topological(symbol.heads)
         self._arguments, self._states = argument_nodes(order), aux_nodes(order)
+        default = home(self._ctx)
+        used = {device_of_group(node, self._groups, default) for node in order if node.op}
+        self._several = not used.union(self._devices().values()) <= {default}
         self._place(self._trace(who, fused=True))
         reused = list(outputs) or [None] * len(symbol.heads)
         self.outputs: list[NDArray] = [
@@ -320,18 +323,19 @@ class Executor:
     def _trace(self, who: str, fused: bool) -> Traced:
         """The graph with its gradient; `fused` lets nodes be joined and dropped."""
         wrt = [node for node, req in zip(self._arguments, self._reqs, strict=True) if req != "null"]
-        joins = config.get("recompute") == "none"
+        joins = config.get("recompute") == "none" and not self._several  # a device would wait for all steps of another
         pairs = "onednn" in self._ctx.lane.kernels
         simplify = partial(_simplified, pairs=pairs, joins=joins) if fused and config.get("fuse") else None
         return traced_graph(who, self._symbol.heads, self._variables(), wrt, simplify)
 
+    def _devices(self) -> dict[Node, Context]:
+        """Where each variable is."""
+        return {node: home(array.context) for node, array in self._by_node()}
+
     def _place(self, traced: Traced) -> None:
         """Take this graph; if it is on several devices, with copies between them."""
-        where = {node: home(array.context) for node, array in self._by_node()}
-        default = home(self._ctx)
-        used = {*where.values(), *(device_of_group(node, self._groups, default) for node in traced.forward)}
-        self._placed = None if used <= {default} else place(traced, where, self._groups, default)
-        self._traced = self._placed.traced if self._placed else traced
+        placed = place(traced, self._devices(), self._groups, home(self._ctx)) if self._several else None
+        self._placed, self._traced = placed, placed.traced if placed else traced
 
     def _compile(self, kept: dict[Entry, NDArray]) -> None:
         """Plan, ship the programs, and forget those before; `kept` are arrays for values that shall stay."""
