@@ -3,6 +3,7 @@
 from raymx.ops import (  # noqa: F401
     activation,
     arithmetic,
+    columns,
     convert,
     convolution,
     correlation,

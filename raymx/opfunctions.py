@@ -55,8 +55,8 @@ def ndarray_function(name: str, shown: str = ""):
     plain, declared = not cls.variadic, set(cls.declared)
 
     def function(*args, out=None, ctx=None, name=None, **options):
-        if plain and out.__class__ is NDArray and options.keys() <= declared and _all_arrays(args):
-            op = make(cls, **options)  # an optimizer's step: nothing to sort
+        if plain and args and options.keys() <= declared and _all_arrays(args):
+            op = make(cls, **options)  # nothing to sort
             if len(args) == len(op.inputs()) + len(op.aux()):
                 return invoke(op, args, out)
         arrays, out, params = _sort(cls, args, out, options)
