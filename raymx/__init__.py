@@ -17,12 +17,11 @@ __version__ = "0.1.0"
 _MODULES = {
     name: f"raymx.{module}"
     for module, aliases in {
-        "attribute": (), "autograd": (), "callback": (), "config": (), "context": (), "contrib": (), "errors": (),
-        "executor": (),
-        "executor_manager": (), "initializer": ("init",), "io": (), "kvstore": ("kv",), "lr_scheduler": (),
-        "metric": (), "model": (), "module": ("mod",), "monitor": ("mon",), "name": (), "ndarray": ("nd",),
-        "operator": (), "optimizer": (), "random": ("rnd",), "rnn": (), "runtime": (), "storage": (),
-        "symbol": ("sym",), "test_utils": (), "trace": (), "visualization": ("viz",),
+        "attribute": (), "autograd": (), "base": (), "callback": (), "config": (), "context": (), "contrib": (),
+        "errors": (), "executor": (), "executor_manager": (), "initializer": ("init",), "io": (), "kvstore": ("kv",),
+        "lr_scheduler": (), "metric": (), "model": (), "module": ("mod",), "monitor": ("mon",), "name": (),
+        "ndarray": ("nd",), "operator": (), "optimizer": (), "random": ("rnd",), "rnn": (), "runtime": (),
+        "storage": (), "symbol": ("sym",), "test_utils": (), "trace": (), "visualization": ("viz",),
     }.items()
     for name in (module, *aliases)
 }  # fmt: skip
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from raymx import (
         attribute,
         autograd,
+        base,
         callback,
         config,
         context,
@@ -86,12 +86,11 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "AttrScope", "Context", "Executor", "MXNetError", "attribute", "autograd", "callback", "config",
+    "AttrScope", "Context", "Executor", "MXNetError", "attribute", "autograd", "base", "callback", "config",
     "context", "contrib", "cpu", "cpu_pinned", "current_context", "errors", "executor", "executor_manager", "gpu",
-    "init", "initializer", "io",
-    "kv", "kvstore", "lr_scheduler", "metric", "mod", "model", "module", "mon", "monitor", "name", "nd", "ndarray",
-    "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime", "shutdown", "storage", "sym", "symbol",
-    "test_utils", "trace", "visualization", "viz",
+    "init", "initializer", "io", "kv", "kvstore", "lr_scheduler", "metric", "mod", "model", "module", "mon",
+    "monitor", "name", "nd", "ndarray", "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime",
+    "shutdown", "storage", "sym", "symbol", "test_utils", "trace", "visualization", "viz",
 ]
 # fmt: on
 

@@ -11,6 +11,7 @@ Random values are drawn from `mx.random` on the array's device, so `mx.random.se
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -24,6 +25,7 @@ from raymx import random
 from raymx.errors import ParameterError, ShapeError
 from raymx.registry import Registry
 
+_log = logging.getLogger("raymx")
 _initializers = Registry("initializer")
 register = _initializers.register
 
@@ -49,12 +51,24 @@ class Initializer:
         ("moving_mean", "_init_zero"), ("moving_avg", "_init_zero"), ("moving_inv_var", "_init_zero"),
         ("moving_var", "_init_one"), ("min", "_init_zero"), ("max", "_init_one"),
     )  # fmt: skip
+    _verbose = False
 
     def __init__(self, **settings):
-        self._settings = settings
+        self._kwargs = {key: _plain(value) for key, value in settings.items()}
+
+    def set_verbosity(self, verbose: bool = False, print_func: Callable | None = None) -> Initializer:
+        """Log a line for each array that is filled, with what `print_func(array)` says of it, |x| / sqrt(size) by
+        default; returns the initializer."""
+        self._verbose, self._print_func = verbose, print_func or _root_mean_square
+        return self
 
     def __call__(self, name: str, arr) -> None:
         """Fill `arr` by the rule for `name`; raises ParameterError for a name without rule."""
+        self._fill(name, arr)
+        if self._verbose:
+            _log.info("Initialized %s by %r: %s", name, self, self._print_func(arr))
+
+    def _fill(self, name: str, arr) -> None:
         own = getattr(name, "attrs", {}).get("__init__")
         if own:
             create(own)._init_weight(name, arr)
@@ -66,10 +80,10 @@ class Initializer:
 
     def dumps(self) -> str:
         """`["class", {settings}]`, which `create` understands: the form of the attribute `__init__`."""
-        return json.dumps([type(self).__name__.lower(), self._settings])
+        return json.dumps([type(self).__name__.lower(), self._kwargs])
 
     def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._settings.items())})"
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._kwargs.items())})"
 
     def __eq__(self, other):
         return type(self) is type(other) and self.__dict__ == other.__dict__
@@ -122,14 +136,14 @@ class One(Initializer):
 
 @register
 class Constant(Initializer):
-    """Weights `value`."""
+    """Weights `value`, a number, or an array (or list) of the weights' shape."""
 
-    def __init__(self, value: float):
+    def __init__(self, value):
         super().__init__(value=value)
         self.value = value
 
     def _init_weight(self, name, arr):
-        arr[:] = self.value
+        arr[:] = np.asarray(self.value, arr.dtype) if isinstance(self.value, (list, tuple)) else self.value
 
 
 @register
@@ -195,7 +209,7 @@ class MSRAPrelu(Xavier):
 
     def __init__(self, factor_type: str = "avg", slope: float = 0.25):
         super().__init__("gaussian", factor_type, 2.0 / (1 + slope**2))
-        self._settings = {"factor_type": factor_type, "slope": slope}
+        self._kwargs = {"factor_type": factor_type, "slope": slope}
 
 
 @register
@@ -250,11 +264,11 @@ class FusedRNN(Initializer):
         chosen = self._init or getattr(name, "global_init", None)
         if chosen is None:
             raise ParameterError(f"FusedRNN: {str(name)!r} needs an initializer; give init=, or one for the network.")
-        cell = FusedRNNCell(prefix="", **{k: v for k, v in self._settings.items() if k != "init"})
+        cell = FusedRNNCell(prefix="", **{k: v for k, v in self._kwargs.items() if k != "init"})
         parts = cell.unpack_weights({"parameters": arr})
         for part, values in parts.items():
             if cell._mode == "lstm" and part.endswith("_f_bias"):
-                values[:] = self._settings["forget_bias"]
+                values[:] = self._kwargs["forget_bias"]
             else:
                 chosen(InitDesc(part, global_init=getattr(name, "global_init", None)), values)
         arr[:] = cell.pack_weights(parts)["parameters"]
@@ -312,6 +326,15 @@ def create(initializer, **settings) -> Any:
     if initializer.startswith("["):
         initializer, settings = json.loads(initializer)
     return _initializers.create(initializer, **settings)
+
+
+def _plain(value):
+    """A setting as JSON can hold it."""
+    return (value if isinstance(value, np.ndarray) else value.asnumpy()).tolist() if hasattr(value, "shape") else value
+
+
+def _root_mean_square(array) -> str:
+    return str(float(np.sqrt(np.square(array.asnumpy()).mean())))
 
 
 def _one_of(setting: str, value, choices) -> None:

@@ -1,5 +1,6 @@
 """Initializers: what each name gets, the distributions, and what they refuse."""
 
+import json
 import math
 
 import numpy as np
@@ -171,3 +172,24 @@ def test_fused_parameters(own):
 def test_fused_parameters_need_an_initializer():
     with pytest.raises(ParameterError, match="FusedRNN: 'net_parameters' needs an initializer"):
         mx.init.FusedRNN(None, 2, 1, "gru")._init_weight("net_parameters", mx.nd.ones((36,)))
+
+
+def test_values_of_arrays_go_into_the_text_form_and_back():
+    values = np.arange(6, dtype="float32").reshape(2, 3)
+    for given in (values, mx.nd.array(values), values.tolist()):
+        init = mx.init.Constant(given)
+        assert init.dumps() == json.dumps(["constant", {"value": values.tolist()}])
+        for each in (init, mx.init.create(init.dumps())):
+            array = mx.nd.zeros((2, 3))
+            each("w_weight", array)
+            assert (array.asnumpy() == values).all()
+
+
+def test_what_is_filled_may_be_logged(caplog):
+    with caplog.at_level("INFO", "raymx"):
+        mx.init.One().set_verbosity(True)("w_weight", mx.nd.zeros((2, 3)))
+        mx.init.One().set_verbosity(True, lambda array: array.shape)("w_weight", mx.nd.zeros((2, 3)))
+        mx.init.One()("w_weight", mx.nd.zeros((2, 3)))
+    assert [r.getMessage() for r in caplog.records] == [
+        "Initialized w_weight by One(): 1.0", "Initialized w_weight by One(): (2, 3)",
+    ]  # fmt: skip
