@@ -98,28 +98,39 @@ def test_other_types_and_strided_results_are_left_to_numpy():
     assert product.product(a, b, np.empty((3, 10), "float32")[:, ::2]) is None
 
 
-SHAPES = [(64, 784, 128), (64, 128, 64), (64, 64, 10), (32, 784, 128), (2, 3000, 5), (128, 1000, 300), (7, 368, 9)]
+SHAPES = [
+    (64, 784, 128), (64, 128, 64), (64, 64, 10), (32, 784, 128), (2, 3000, 5), (128, 1000, 300), (7, 368, 9),
+    (7, 4096, 16), (16, 9216, 10), (64, 800, 500),
+]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["product", "added", "with bias"])
 @pytest.mark.parametrize(("n", "d", "h"), SHAPES)
-def test_results_do_not_depend_on_the_number_of_threads(n, d, h):
+def test_results_do_not_depend_on_the_number_of_threads(n, d, h, kind):
     """Forward, and both products of backward, of a FullyConnected layer, bit for bit."""
     x, w, g = _random(n, d), _random(h, d), _random(n, h)
     try:
         for a, b in ((x, w.T), (g, w), (g.T, x)):
-            results = []
-            for threads in (1, 2, 3, 4):
+            bias, results = _random(b.shape[1]), []
+            for threads in (1, 2, 3, 4, 8, 16):
                 onednn.use_threads(threads)
-                out = np.empty((a.shape[0], b.shape[1]), "float32")
-                _run(product.product(a, b, out))
+                out = np.ones((a.shape[0], b.shape[1]), "float32")
+                if kind == "with bias":
+                    run = product.affine(a, b, bias, out)
+                    if run is None:
+                        pytest.skip("no such primitive on this processor")
+                    run()
+                else:
+                    _run(product.product(a, b, out, beta=float(kind == "added")))
                 results.append(out.tobytes())
             assert len(set(results)) == 1
+            np.testing.assert_allclose(out, a @ b + {"product": 0, "added": 1}.get(kind, bias), rtol=1e-4, atol=1e-3)
     finally:
         backend.use_threads(0)
 
 
 def _is_special(run) -> bool:
-    return getattr(run, "func", run).__module__ == product.__name__ or hasattr(run, "arrays")
+    return getattr(run, "func", run).__module__ == product.__name__ or hasattr(run, "arrays") or hasattr(run, "kept")
 
 
 def test_operators_take_the_special_kernel_where_it_is_on():
