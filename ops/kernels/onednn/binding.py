@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -278,28 +278,54 @@ class Primitive:
         return (text.value or b"?").decode()
 
 
-def primitive(kind: str, *arguments, hint: Primitive | None = None, activation: Activation | None = None) -> Primitive:
+class Function(NamedTuple):
+    """What may follow on a result: a function of each element."""
+
+    algorithm: int
+    alpha: float = 0.0
+    beta: float = 0.0
+
+    def append(self, after: _Handle) -> None:
+        numbers = INT(self.algorithm), NUMBER(self.alpha), NUMBER(self.beta)
+        _call("post_ops_append_eltwise", after.pointer, *numbers)
+
+
+class With(NamedTuple):
+    """What may follow on a result: an operation with another array, argument `second_of(position)` of the call."""
+
+    algorithm: int
+    layout: Layout
+
+    def append(self, after: _Handle) -> None:
+        _call("post_ops_append_binary", after.pointer, INT(self.algorithm), self.layout.pointer)
+
+
+def second_of(position: int) -> int:
+    """The argument for the array of the `position`-th thing that follows."""
+    return 32768 * (position + 1) | SRC_1
+
+
+def primitive(
+    kind: str, *arguments, hint: Primitive | None = None, after: tuple[Function | With, ...] = ()
+) -> Primitive:
     """The primitive that `dnnl_<kind>_primitive_desc_create` makes of these arguments: Layouts, tuples for dimensions,
-    and numbers. `hint` is the forward primitive of a backward one, `activation` comes after the result.
+    and numbers. `hint` is the forward primitive of a backward one; `after` is done with the result.
 
     Raises Unsupported if there is none.
     """
-    return _primitive(kind, arguments, hint, activation, _threads())
-
-
-Activation = tuple[int, float, float]  # algorithm, alpha, beta
+    return _primitive(kind, arguments, hint, after, _threads())
 
 
 @functools.lru_cache(KEPT)
-def _primitive(kind: str, arguments, hint: Primitive | None, activation, threads: int) -> Primitive:
+def _primitive(kind: str, arguments, hint: Primitive | None, after, threads: int) -> Primitive:
     values = [_engine().pointer, *map(_c_value, arguments)]
     if kind == "reorder":
         engine, source, target = values
         values = [source, engine, target, engine]
     if hint is not None:
         values.append(hint.description.pointer)
-    pointer = _attributes(activation).pointer
-    description = _Handle("primitive_desc", f"{kind}_primitive_desc_create", *values, pointer, keep=(arguments, hint))
+    create, attributes = f"{kind}_primitive_desc_create", _attributes(after)
+    description = _Handle("primitive_desc", create, *values, attributes.pointer, keep=(arguments, hint, after))
     return Primitive(description)
 
 
@@ -313,16 +339,15 @@ def _c_value(value):
     return NUMBER(value) if isinstance(value, float) else SIZE(value)  # fits where an int is expected, too
 
 
-@functools.cache
-def _attributes(activation: Activation | None) -> _Handle:
-    """Scratch memory comes from the caller; with an activation, that follows."""
+def _attributes(after) -> _Handle:
+    """Scratch memory comes from the caller."""
     attributes = _Handle("primitive_attr", "primitive_attr_create")
     _call("primitive_attr_set_scratchpad_mode", attributes.pointer, INT(_USER_SCRATCHPAD))
-    if activation is not None:
-        algorithm, alpha, beta = activation
-        after = _Handle("post_ops", "post_ops_create")
-        _call("post_ops_append_eltwise", after.pointer, INT(algorithm), NUMBER(alpha), NUMBER(beta))
-        _call("primitive_attr_set_post_ops", attributes.pointer, after.pointer)
+    if after:
+        steps = _Handle("post_ops", "post_ops_create")
+        for step in after:
+            step.append(steps)
+        _call("primitive_attr_set_post_ops", attributes.pointer, steps.pointer)
     return attributes
 
 

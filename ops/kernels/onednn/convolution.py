@@ -37,7 +37,7 @@ class _Geometry:
             tuple((y - 1) * s + e - x - p for y, s, e, p, x in behind),
         )
 
-    def forward(self, after=None) -> dnn.Primitive:
+    def forward(self, after=()) -> dnn.Primitive:
         return self._best(lambda data, out: self._forward(data, out, after))
 
     def backward_data(self) -> dnn.Primitive:
@@ -46,9 +46,9 @@ class _Geometry:
     def backward_weights(self) -> dnn.Primitive:
         return self._best(lambda data, out: self._backward("weights", data, self.weight, self.bias, out))
 
-    def _forward(self, data, out, after=None) -> dnn.Primitive:
+    def _forward(self, data, out, after=()) -> dnn.Primitive:
         arguments = dnn.TRAIN, _DIRECT[self.kind], data, self.weight, self.bias, out, *self.places
-        return dnn.primitive(f"{self.kind}_forward", *arguments, activation=after)
+        return dnn.primitive(f"{self.kind}_forward", *arguments, after=after)
 
     def _backward(self, what: str, data, *others) -> dnn.Primitive:
         name, hint = f"{self.kind}_backward_{what}", self._forward(data, others[-1])
@@ -57,7 +57,8 @@ class _Geometry:
     def _best(self, make) -> dnn.Primitive:
         """The primitive for the arrays as they lie, or for copies if there is only a slow one."""
         found = make(self.data, self.out)
-        return make(*map(dnn.free, self.shapes)) if "ref" in found.implementation else found
+        slow = "ref" in found.implementation or "gemm" in found.implementation
+        return make(*map(dnn.free, self.shapes)) if slow else found
 
 
 def weight_view(op, weight, kind: str):
@@ -71,7 +72,7 @@ def weight_view(op, weight, kind: str):
     return weight if kind == "convolution" else weight.swapaxes(channels, channels + 1)
 
 
-def forward(op, ins, outs, kind: str, after=None) -> Run:
+def forward(op, ins, outs, kind: str, *after: dnn.Function) -> Run:
     data, out, weight = op.first(ins["data"]), op.first(outs["out"]), weight_view(op, ins["weight"], kind)
     shape = _Geometry(op, data, weight, out, "bias" in ins, kind)
     computation = shape.forward(after)
@@ -153,9 +154,9 @@ def deconvolution_backward(op, ins, outs, extras) -> Run:
 @dnn.kernel("_conv_act", "forward")
 def convolution_activation(op, ins, outs, extras) -> Run:
     after = activation(op.act_type)
-    run = forward(op, ins, outs, "convolution", after)
     if after is not None:
-        return run
+        return forward(op, ins, outs, "convolution", after)
+    run = forward(op, ins, outs, "convolution")
     return dnn.chain([run, functools.partial(op.activation.forward, np, outs["out"], out=outs["out"])])
 
 
@@ -163,8 +164,8 @@ def convolution_activation(op, ins, outs, extras) -> Run:
 def convolution_activation_backward(op, ins, outs, extras) -> Run:
     g, out = ins["g"], ins["out"]
     inner = laid_out(extras["inner"].reshape(-1), logical(g), layout_of(g))
-    if activation(op.act_type, backward=True) is not None:
+    try:
         through = slope(op.act_type, g, out, inner)
-    else:
+    except dnn.Unsupported:
         through = functools.partial(op.activation.backward, np, g, out, d_data=inner, alive=extras["alive"])
     return backward(op, ins, outs, "convolution", inner, [through])
