@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from raymx.ops.op import Op
 
 
@@ -19,7 +21,7 @@ class Gradient(Op):
     def __init__(self, op: Op, wants: tuple[str, ...], adds: tuple[str, ...] = ()):
         self.op, self.wants, self.adds = op, wants, adds
         self.name = op.name  # under which kernels and errors know it
-        self.attrs, self.declared, self.heavy = op.attrs, op.declared, op.heavy
+        self.attrs, self.declared, self.heavy, self.stateful = op.attrs, op.declared, op.heavy, op.stateful
         assert op.backward_names is not None, f"{op.name} has no gradient"
         self.forward_names = op.backward_names
         states = tuple(n for n in op.backward_needs() if n in op.aux())
@@ -75,14 +77,16 @@ class Gradient(Op):
         return self.op.scratch_backward(shapes, dtype)
 
     def _kernel(self):
-        """What `forward` is: backward itself, where its positional arguments are our inputs."""
+        """What `forward` is: backward itself, where its positional arguments are our inputs. It does not hold this
+        object, so that the gradient of an operator with a state goes when it is no longer used."""
+        backward = self.op.backward
         if self.adds:
-            return self._adding
+            return functools.partial(_adding, backward, self.adds)
         if self.forward_names.takes("gs"):
-            return self._with_tuple
+            return functools.partial(_with_tuple, backward, len(self.op.head_names()))
         if self.forward_names.takes("g") and not self.op.needs_head_gradient():
-            return self._without_head
-        return self.op.backward
+            return functools.partial(_without_head, backward)
+        return backward
 
     def _shortened(self):
         """The kernel with its only destination as `out`, where there is nothing else to prepare."""
@@ -93,20 +97,6 @@ class Gradient(Op):
         kernel, name = self.forward, self._outputs[0]
         return lambda xp, *ins, out: kernel(xp, *ins, **{name: out})
 
-    def _with_tuple(self, xp, *args, **destinations):
-        n = len(self.op.head_names())
-        self.op.backward(xp, args[:n], *args[n:], **destinations)
-
-    def _without_head(self, xp, *args, **destinations):
-        self.op.backward(xp, None, *args, **destinations)
-
-    def _adding(self, xp, *args, **destinations):
-        count = len(self.adds)
-        for name, total in zip(self.adds, args[-count:], strict=True):
-            if total is not destinations[f"d_{name}"]:
-                xp.copyto(destinations[f"d_{name}"], total)
-        self.op.backward(xp, *args[:-count], add=self.adds, **destinations)
-
     def __repr__(self):
         added = f", adds={self.adds}" if self.adds else ""
         return f"gradient_of({self.op!r}, {', '.join(self.wants)}{added})"
@@ -115,9 +105,26 @@ class Gradient(Op):
         return gradient_of, (self.op, self.wants, self.adds)
 
 
+def _with_tuple(backward, heads: int, xp, *args, **destinations):
+    backward(xp, args[:heads], *args[heads:], **destinations)
+
+
+def _without_head(backward, xp, *args, **destinations):
+    backward(xp, None, *args, **destinations)
+
+
+def _adding(backward, adds: tuple[str, ...], xp, *args, **destinations):
+    for name, total in zip(adds, args[-len(adds) :], strict=True):
+        if total is not destinations[f"d_{name}"]:
+            xp.copyto(destinations[f"d_{name}"], total)
+    backward(xp, *args[: -len(adds)], add=adds, **destinations)
+
+
 def gradient_of(op: Op, wants: tuple[str, ...], adds: tuple[str, ...] = ()) -> Gradient:
     """The operator that computes `op`'s gradients for the inputs in `wants`. Equal ones are one object.
 
     Every name in `wants` must have a gradient (`op.has_gradient(name)`); those of `adds` must be in `op.addable`."""
+    if op.stateful:
+        return Gradient(op, wants, adds)
     known: dict[tuple, Gradient] = op.__dict__.setdefault("_gradients", {})
     return known.get((wants, adds)) or known.setdefault((wants, adds), Gradient(op, wants, adds))

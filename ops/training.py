@@ -11,7 +11,6 @@ class Training(Op):
     def __init__(self, op: Op):
         self.op, self.name, self.attrs = op, op.name, op.attrs
         self.heavy, self.stateful, self.extras = op.heavy, op.stateful, op.extras
-        self.scratch = op.scratch  # type: ignore[method-assign]
 
     def inputs(self):
         return self.op.inputs()
@@ -21,6 +20,9 @@ class Training(Op):
 
     def outputs(self):
         return self.op.outputs()
+
+    def scratch(self, shapes, dtype):
+        return self.op.scratch(shapes, dtype)
 
     def prepare(self, xp, ins, outs, **extras):
         return self.op.prepare(xp, ins, outs, **{**extras, "is_train": True})
@@ -36,5 +38,7 @@ def in_training(op: Op) -> Op:
     """`op` as it runs in training: itself, if that is no different. Equal ones are one object."""
     if not op.forward_names.takes("is_train"):
         return op
+    if op.stateful:
+        return Training(op)
     known = op.__dict__
     return known.get("_training") or known.setdefault("_training", Training(op))

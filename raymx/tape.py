@@ -122,18 +122,15 @@ def _recipe(op: Op) -> Recipe:
 class OperatorStep(Step):
     """A call of an operator; `kept` is what its backward reads, `ins` are shape and dtype of the inputs."""
 
-    __slots__ = ("op", "kept", "ins")
+    __slots__ = ("op", "kept", "ins", "name")
 
     def __init__(self, op: Op, parents, keys, context, outs, ins, kept: tuple[NDArray, ...]):
         super().__init__(parents, keys, context, outs)
-        self.op: Op = op
-        self.ins, self.kept = ins, kept
-
-    @property
-    def name(self):
-        return self.op.name
+        self.op: Op | None = op
+        self.name, self.ins, self.kept = op.name, ins, kept
 
     def gradients(self, gs, wants, way):
+        assert self.op is not None
         op, recipe = self.op, _recipe(self.op)
         if not op.differentiable and any(g is not None for g in gs):
             raise GraphError(f"{op.name} is not differentiable, but a gradient has to pass; use BlockGrad on it.")
@@ -153,6 +150,7 @@ class OperatorStep(Step):
 
     def _named(self) -> dict[str, NDArray]:
         """What is kept by name, on the tape: an output stands there as one of this step."""
+        assert self.op is not None
         labels = self.op.outputs()
         named = dict(zip(_recipe(self.op).needs, self.kept, strict=True))
         for name in named.keys() & set(labels[: len(self.outs)]):
@@ -161,7 +159,7 @@ class OperatorStep(Step):
 
     def free(self):
         super().free()
-        self.kept = ()
+        self.op, self.kept = None, ()
 
 
 class CodeStep(Step):

@@ -485,6 +485,35 @@ def test_operators_written_in_python(ctx):
     np.testing.assert_array_equal(x.grad.asnumpy(), 10 * VALUES)
 
 
+def test_what_an_operator_in_python_keeps_goes_with_the_tape():
+    kept = []
+
+    class Keeping(Square):
+        def forward(self, is_train, req, in_data, out_data, aux):
+            super().forward(is_train, req, in_data, out_data, aux)
+            kept.append(weakref.ref(self))
+
+    mx.operator.register("autograd keeping")(
+        type("Prop", (mx.operator.CustomOpProp,), {"create_operator": lambda *_: Keeping()})
+    )
+    x = variable()
+    gc.collect()
+    gc.disable()
+    try:
+        for retain in (True, False):
+            with autograd.record():
+                y = nd.Custom(x, op_type="autograd keeping")
+            y.backward(retain_graph=retain)
+            nd.waitall()
+            assert (kept[-1]() is None) is not retain
+            del y
+            nd.ones((1,)).wait_to_read()
+            nd.waitall()
+            assert kept[-1]() is None
+    finally:
+        gc.enable()
+
+
 # ---- symbols ----
 
 
