@@ -24,7 +24,7 @@ from raymx.symbol import Symbol
 from raymx.tape import CodeStep, Look, Step, Variable, Way
 
 __all__ = [
-    "Function", "backward", "get_symbol", "grad", "is_recording", "is_training", "mark_variables", "pause",
+    "Function", "NDArray", "backward", "get_symbol", "grad", "is_recording", "is_training", "mark_variables", "pause",
     "predict_mode", "record", "set_recording", "set_training", "train_mode",
 ]  # fmt: skip
 
@@ -137,6 +137,7 @@ def backward(heads, head_grads=None, retain_graph: bool = False, train_mode: boo
 
 
 def _deliver(variable: Variable, gradient: NDArray | None) -> None:
+    variable.fresh = variable.req != "null"
     if variable.req == "write":
         variable.grad[:] = 0 if gradient is None else gradient
     elif variable.req == "add" and gradient is not None:

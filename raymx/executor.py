@@ -97,6 +97,8 @@ class Executor:
         self._memory: dict[Context, NDArray] = {} if shared is None else dict(shared._memory)  # the arenas
         self._monitor: _Monitor | None = None
         self._trained = True
+        computed = {*self._traced.forward}  # whether backward reads more than arguments and head gradients:
+        self._reads_forward = any(e.node in computed for node in self._traced.backward for e in node.inputs)
         self._compile({})
 
     def __repr__(self) -> str:
@@ -126,7 +128,9 @@ class Executor:
         """
         if not self._traced.trains:
             return
-        if not self._ready:
+        if not self._ready and not self._reads_forward:
+            self._run("forward", self._trained)  # for what the program prepares there
+        elif not self._ready:
             raise GraphError(
                 f"{self!r}: backward uses up what forward left in memory; call forward() before each backward()."
             )
@@ -339,7 +343,7 @@ class Executor:
 
     def _compile(self, kept: dict[Entry, NDArray]) -> None:
         """Plan, ship the programs, and forget those before; `kept` are arrays for values that shall stay."""
-        self._kept = kept
+        self._kept, self._ready = kept, False  # ready: whether backward can go back through what forward left
         self._boxes: list[NDArray] = []
         if self._placed is None:
             part = Part(home(self._ctx), self._traced, tuple(range(len(self.outputs))))
@@ -348,7 +352,6 @@ class Executor:
         else:
             self._compile_parts(self._placed)
         self._repeatable = all(each.compiled.repeatable for each in self._loaded)
-        self._ready = len(self._loaded) == 1 and self._loaded[0].compiled.alone
 
     def _compile_parts(self, placed: Placed) -> None:
         """One program per device, and what travels between them."""

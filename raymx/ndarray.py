@@ -344,7 +344,24 @@ class NDArray:
         """The array that takes the gradient, after `attach_grad` or `autograd.mark_variables`; else None."""
         from raymx import tape
 
-        return tape.grad_of(self)
+        variable = tape.variable_of(self)
+        return None if variable is None else variable.grad
+
+    @property
+    def _fresh_grad(self) -> bool:
+        """Whether `backward` has written `grad` since this was last set to False; MXNet's trainers ask."""
+        from raymx import tape
+
+        variable = tape.variable_of(self)
+        return variable is not None and variable.fresh
+
+    @_fresh_grad.setter
+    def _fresh_grad(self, value: bool) -> None:
+        from raymx import tape
+
+        variable = tape.variable_of(self)
+        if variable is not None:
+            variable.fresh = bool(value)
 
     def attach_grad(self, grad_req: str = "write", stype: str | None = None) -> None:
         """Make this a variable: `backward` of what is computed from it while recording writes the gradient into

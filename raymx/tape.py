@@ -57,10 +57,11 @@ class Look(NamedTuple):
 class Variable:
     """A leaf: an array for which somebody wants a gradient, written into `grad` as `req` says."""
 
-    __slots__ = ("grad", "req", "look")
+    __slots__ = ("grad", "req", "look", "fresh")
 
     def __init__(self, grad: NDArray, req: str, look: Look):
         self.grad, self.req, self.look = grad, req, look
+        self.fresh = False  # whether `grad` was written since somebody said that it is not
 
 
 class Step:
@@ -203,9 +204,10 @@ def mark(array: NDArray, grad: NDArray, req: str) -> None:
     _on_tape(array, Entry(Variable(grad, req, Look.of(array)), 0))
 
 
-def grad_of(array: NDArray) -> NDArray | None:
+def variable_of(array: NDArray) -> Variable | None:
+    """The variable that an array is, if it is one."""
     entry = entry_of(array)
-    return entry.step.grad if entry is not None and isinstance(entry.step, Variable) else None
+    return entry.step if entry is not None and isinstance(entry.step, Variable) else None
 
 
 # ---- the modes of a thread ----

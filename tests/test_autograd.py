@@ -590,3 +590,14 @@ def test_what_is_not_differentiable():
     z.backward(retain_graph=True)
     with pytest.raises(GraphError, match=r"batch_take is not differentiable, but a gradient has to pass; use"):
         y.backward()
+
+
+def test_a_fresh_gradient():
+    x, other = variable(), variable()
+    assert not x._fresh_grad
+    with autograd.record():
+        y = x * 2
+    y.backward()
+    assert x._fresh_grad and not other._fresh_grad
+    x._fresh_grad = False
+    assert not x._fresh_grad and not nd.ones((1,))._fresh_grad

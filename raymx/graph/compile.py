@@ -125,7 +125,6 @@ class Compiled:
     program: Program
     unplanned_nbytes: int  # what the arena would take if no two values shared bytes
     repeatable: bool  # whether backward leaves what it reads of forward intact
-    alone: bool  # whether backward reads nothing that forward makes
     random: frozenset[str]  # phases that draw random numbers
     sent: Mapping[int, int]  # transfer to another device → the slot that its value has at the end of its phase
 
@@ -371,7 +370,6 @@ class _Lowering:
             Program(slots, planned.nbytes, phases, resumes=len(self.phases) > 2),
             sum(aligned(spec.nbytes) for spec in inside),
             _repeatable(lifetimes, planned, ends[self.forward_phases[-1]]),
-            _alone(steps, of_value, ends[self.forward_phases[-1]]),
             frozenset(name for name, steps in phases.items() if any(step.op.random() for step in steps)),
             self.sent,
         )
@@ -430,12 +428,6 @@ def _repeatable(lifetimes: Sequence[Value], planned: Plan, split: int) -> bool:
     kept = [(o, o + v.nbytes) for v, o in placed if v.born < split <= v.dies]
     made = [(o, o + v.nbytes) for v, o in placed if v.born >= split]
     return not any(a < d and c < b for a, b in kept for c, d in made)
-
-
-def _alone(steps: Sequence[Step], of_value: Sequence[int], split: int) -> bool:
-    """Whether no step of backward reads what a step of forward makes."""
-    made = {of_value[value] for step in steps[:split] for value in step.outs if value >= 0}
-    return made.isdisjoint(of_value[value] for step in steps[split:] for value in step.ins)
 
 
 _ZERO: Op = make("_set_value", src=0)
