@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raymx import faults
 from raymx.actors.shard import Key, Push, Shard
 from raymx.errors import KVStoreError, KVStoreTimeoutError
 
@@ -78,10 +79,9 @@ class Keeper:
         self._take(("leave", rank))
 
     def come_back(self, rank: int) -> dict[str, Any]:
-        """What a worker that was started anew must know: how often it has pushed each key, and what it noted last."""
-        with self._changed:
-            sent = self._take(("come_back", rank))
-            return {"sent": sent, "note": self.shard.notes.get(rank), "optimizer": self.optimizer}
+        """What a worker that was started anew must know: what it noted last."""
+        self._take(("come_back", rank))
+        return {"note": self.shard.notes.get(rank)}
 
     def pull(self, rank: int, wanted: Mapping[Key, int], timeout_s: float) -> list[np.ndarray]:
         """The values of these keys in these versions. Waits for them, and until the replica has what they show; raises
@@ -94,6 +94,7 @@ class Keeper:
             values, ticket = self.shard.get(rank, wanted), self._ticket
             self.counts["pulls"] += 1
         self._confirm(ticket, deadline)
+        faults.point("pull:answering")
         return values
 
     def reach(self, rank: int, number: int) -> None:
@@ -125,6 +126,7 @@ class Keeper:
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state, the optimizer's included."""
+        faults.point("checkpoint")
         with self._changed:
             updater = self.shard.updater
             states = updater.get_states() if updater is not None else None
@@ -164,6 +166,7 @@ class Keeper:
             self.shard.create(key, value)
 
     def _on_push(self, rank: int, numbers: Mapping[Key, int], payload: Any, note: tuple[int, Any] | None) -> None:
+        faults.point("push:received")
         values = self._get(payload)
         pushes = [Push(key, number, value) for (key, number), value in zip(numbers.items(), values, strict=True)]
         entries = self.shard.entries
@@ -173,6 +176,7 @@ class Keeper:
         if note is not None:
             self.shard.note(rank, *note)
         self.shard.push(rank, pushes)
+        faults.point("push:applied")
 
     def _on_set_optimizer(self, settings: Any) -> None:
         updater = self._optimizers(settings)

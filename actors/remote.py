@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 
-from raymx import config
+from raymx import config, faults
 from raymx.actors import device
 from raymx.actors.device import DeviceRunner
 from raymx.actors.host import DeviceHost
@@ -74,8 +74,9 @@ class DeviceActor:
 class ShardActor:
     """A shard of the key-value store. `optimizers` names the function that makes updaters, as `module:function`."""
 
-    def __init__(self, name: str, workers: int, optimizers: str, settings: dict[str, Any]):
+    def __init__(self, name: str, role: str, workers: int, optimizers: str, settings: dict[str, Any]):
         config.set(**{**settings, "engine": "naive"})
+        faults.play(role)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _full_priority()
         self._batches: deque[tuple[Any, list]] = deque(maxlen=2)  # arrays that lie together, and the ref of all
@@ -130,6 +131,7 @@ class WorkerActor:
 
     def __init__(self, job, settings: dict[str, Any]):
         config.set(**settings)
+        faults.play(f"worker {job.rank}.{job.attempt}")
         _full_priority()
         self._job = job
 
@@ -186,7 +188,7 @@ def _imported(path: str):
     return getattr(importlib.import_module(module), name)
 
 
-def start_shard(shard: str, workers: int, optimizers: str, settings: dict[str, Any], **options):
+def start_shard(shard: str, role: str, workers: int, optimizers: str, settings: dict[str, Any], **options):
     """Start a shard's actor with the given Ray options; returns its handle at once."""
     options |= {
         "max_concurrency": 4 * workers + 8,
@@ -194,7 +196,7 @@ def start_shard(shard: str, workers: int, optimizers: str, settings: dict[str, A
         "max_restarts": 0,
         "max_task_retries": 0,
     }
-    return ray.remote(**options)(ShardActor).remote(shard, workers, optimizers, settings)
+    return ray.remote(**options)(ShardActor).remote(shard, role, workers, optimizers, settings)
 
 
 def _full_priority() -> None:

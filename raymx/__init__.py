@@ -32,6 +32,7 @@ _OBJECTS = {
         "attribute": ("AttrScope",),
         "context": ("Context", "cpu", "cpu_pinned", "current_context", "gpu", "num_gpus"),
         "executor": ("Executor",),
+        "launcher": ("launch",),
         "runtime": ("shutdown",),
     }.items()
     for name in names
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from raymx.attribute import AttrScope
     from raymx.context import Context, cpu, cpu_pinned, current_context, gpu, num_gpus
     from raymx.executor import Executor
+    from raymx.launcher import launch
     from raymx.runtime import shutdown
 
     init: Any  # the module `initializer`, and callable: see _InitModule
@@ -88,7 +90,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttrScope", "Context", "Executor", "MXNetError", "attribute", "autograd", "base", "callback", "config",
     "context", "contrib", "cpu", "cpu_pinned", "current_context", "errors", "executor", "executor_manager", "gpu",
-    "init", "initializer", "io", "kv", "kvstore", "lr_scheduler", "metric", "mod", "model", "module", "mon",
+    "init", "initializer", "io", "kv", "kvstore", "launch", "lr_scheduler", "metric", "mod", "model", "module", "mon",
     "monitor", "name", "nd", "ndarray", "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime",
     "shutdown", "storage", "sym", "symbol", "test_utils", "trace", "visualization", "viz",
 ]

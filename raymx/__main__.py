@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Sequence
 
 from raymx.errors import MXNetError
+
+OUTPUT_S = 1.0  # within which Ray brings the last lines of the workers' output; it says nothing when it has
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,8 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (MXNetError, OSError) as error:
-        print(f"raymx {options.command}: {error}", file=sys.stderr)
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        print(f"raymx {options.command}: {error}{notes}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -32,7 +39,33 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", help="path or URL of the file to read")
     convert.add_argument("target", help="path or URL of the file to write")
     convert.set_defaults(run=_convert)
+    launch = commands.add_parser(
+        "launch",
+        help="run a script in many workers with a distributed store",
+        description="Run a Python script, unchanged, in several processes of the Ray cluster, each with a rank of its "
+        "own; mx.kv.create('dist_sync') in it joins them. Joins RAY_ADDRESS or starts Ray on this machine.",
+    )
+    launch.add_argument("-n", "--num-workers", type=int, required=True, help="processes that run the script")
+    launch.add_argument("-s", "--num-servers", type=int, help="shards of the store (default: as many as workers)")
+    launch.add_argument("--replicas", type=int, choices=(0, 1), help="copies of each shard (default: 1 with 2 shards)")
+    launch.add_argument("--cpus", type=float, default=1, help="CPUs that each worker takes (default: 1)")
+    launch.add_argument("--gpus", type=float, default=0, help="GPUs that each worker takes (default: 0)")
+    launch.add_argument("--max-restarts", type=int, default=3, help="lost workers that are started anew (default: 3)")
+    launch.add_argument("script", help="path of the script, on every node")
+    launch.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script finds in sys.argv")
+    launch.set_defaults(run=_launch)
     return parser
+
+
+def _launch(options) -> None:
+    from raymx.launcher import launch
+
+    resources = {"CPU": options.cpus, "GPU": options.gpus}
+    launch(
+        os.path.abspath(options.script), options.num_workers, options.num_servers, options.replicas, resources,
+        options.arguments, options.max_restarts,
+    )  # fmt: skip
+    time.sleep(OUTPUT_S)
 
 
 def _convert(options) -> None:

@@ -47,6 +47,7 @@ SWITCHES = {
         Switch("kvstore_servers", 1, "shards of a distributed store in a script that was not launched"),
         Switch("kvstore_bigarray_bound", 1_000_000, "elements from which on an array is cut over all shards of a distributed store"),
         Switch("pickled_optimizers", False, "let a distributed store take optimizers as pickles, which run whatever code they hold"),
+        Switch("fault", "", "for tests: `ROLE at POINT N` ends a process of a job when it comes to a point; see raymx/faults.py"),
         Switch("pool_mb", 512, "megabytes of freed arrays a device keeps for reuse"),
     )
 }

@@ -139,7 +139,12 @@ def late_operator():
 
 def run_script(code: str, **environment) -> subprocess.CompletedProcess:
     """Run code as a script of its own."""
+    return run_python("-c", code, **environment)
+
+
+def run_python(*arguments: str, **environment) -> subprocess.CompletedProcess:
+    """Run an interpreter of its own."""
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, cwd=ROOT,
+        [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, cwd=ROOT,
         capture_output=True, text=True, timeout=SCRIPT_TIMEOUT_S, check=False,
     )  # fmt: skip

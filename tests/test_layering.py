@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = ("raymx.errors", "raymx.config", "raymx.trace")
+LEAVES = ("raymx.errors", "raymx.config", "raymx.trace", "raymx.faults")
 ACCELERATORS = ("cupy", "cupyx", "cupy_backends", "cudnn")
 
 
@@ -27,6 +27,7 @@ LAYERS = [
     Layer("raymx/errors.py", ()),
     Layer("raymx/config.py", LEAVES),
     Layer("raymx/trace.py", LEAVES),
+    Layer("raymx/faults.py", LEAVES),
     Layer(
         "ops/**/*.py",
         ("numpy", "raymx.ops", "raymx.errors", "raymx.config"),

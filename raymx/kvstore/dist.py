@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raymx import config, runtime
+from raymx import config, faults, runtime
 from raymx import ndarray as nd
 from raymx import optimizer as opt
 from raymx.engine.segment import Failure
@@ -67,17 +67,18 @@ class DistKVStore(local.KVStore):
         super().__init__(type)
         self._job = runtime.current_job()
         self.rank, self.num_workers = self._job.rank, self._job.workers
-        self.restarted = self._job.restarted
+        self.restarted = self._job.attempt > 0
         self._kept: dict[Key, Kept] = {}
         self._pushed: dict[Key, int] = {}
         self._barriers = 0
         self._compression: Compression | None = None
         self._note: tuple[int, Any] | None = None
         self._courier = Courier(runtime.shard_links(self._job, "async" not in type, self.close))
-        if self.restarted:
-            self._pushed_before, self.progress = self._courier.come_back()
-        else:
-            self._pushed_before, self.progress = {}, None
+        self._noted: dict[Key, int] = {}  # how often each key had been pushed at the step to go on from
+        self.progress: Any = None  # what the worker that was here before noted of that step
+        noted = self._courier.come_back() if self.restarted else None
+        if noted is not None:
+            self._noted, self.progress = noted[1]
 
     # ---- values ----
 
@@ -97,7 +98,7 @@ class DistKVStore(local.KVStore):
         for k, array in values.items():
             parts = placed(k, array.size, self._job.shards, config.get("kvstore_bigarray_bound"))
             self._kept[k] = Kept(array.shape, array.dtype, parts)
-            self._pushed[k] = self._pushed_before.get(k, 0) if self.progress is not None else 0
+            self._pushed[k] = self._noted.get(k, 0)
         if self.rank == 0:
             hosts = {k: v.result() for k, v in zip(values, nd.fetch(list(values.values())), strict=True)}
             self._courier.create({k: (self._kept[k], host) for k, host in hosts.items()})
@@ -196,8 +197,9 @@ class DistKVStore(local.KVStore):
     _barrier = barrier
 
     def note(self, step: int, progress: Any) -> None:
-        """Say with the next push how far this worker is, should it have to be started anew."""
-        self._note = step, progress
+        """Say with the next push how far this worker is as `step` begins, should it have to be started anew: it then
+        finds this in `progress`, and its pulls give the weights with which the step began."""
+        self._note = step, (dict(self._pushed), progress)
 
     def close(self) -> None:
         """Push no more: rounds go on without this worker."""
@@ -277,15 +279,11 @@ class Courier:
         arguments: list[tuple] = [(a,) for a in each] or [()] * len(self._links)
         return self._ask(lambda: [link.ask(method, *a) for link, a in zip(self._links, arguments, strict=True)])
 
-    def come_back(self) -> tuple[dict[Key, int], tuple[int, Any] | None]:
-        """How often the worker that was here before has pushed each key, and what it noted last."""
+    def come_back(self) -> tuple[int, Any] | None:
+        """The latest step that the worker that was here before noted, and what."""
         answers = self._ask(lambda: [link.ask("come_back", link.job.rank) for link in self._links])
-        sent: dict[Key, int] = {}
-        for answer in answers:
-            for key, number in answer["sent"].items():
-                sent[key] = min(number, sent.get(key, number))
         notes = [answer["note"] for answer in answers if answer["note"] is not None]
-        return sent, max(notes, key=lambda note: note[0]) if notes else None
+        return max(notes, key=lambda note: note[0]) if notes else None
 
     def barrier(self, number: int) -> None:
         def call() -> None:
@@ -345,8 +343,10 @@ class Courier:
                 numbers, values = by_shard.setdefault(shard, ({}, []))
                 numbers[key] = number
                 values.append(value.result())
+            faults.point("push:before")
             for shard, (numbers, values) in by_shard.items():
                 self._links[shard].push(numbers, values, notes[-1] if notes else None)
+                faults.point("push:between")
         except BaseException as error:
             self._failed = error
 
@@ -358,11 +358,13 @@ class Courier:
             for key, version, kept, _ in items:
                 for part in kept.parts:
                     by_shard.setdefault(part.shard, {})[key] = version
+            faults.point("pull:before")
             refs = {shard: self._links[shard].pull(wanted) for shard, wanted in by_shard.items()}
             found: dict[tuple[int, Key], np.ndarray] = {}
             for shard, ref in refs.items():
                 values = self._links[shard].values(ref, by_shard[shard])
                 found.update(((shard, key), v) for key, v in zip(by_shard[shard], values, strict=True))
+            faults.point("pull:after")
             for key, _, kept, arrivals in items:
                 value = _joined(kept, [found[part.shard, key] for part in kept.parts])
                 for arrival in arrivals:

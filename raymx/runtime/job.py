@@ -7,6 +7,7 @@ replica of a shard when one is missing.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import runpy
 import secrets
@@ -24,6 +25,7 @@ from raymx.errors import DeviceLostError, MXNetError, WorkerLostError
 from raymx.runtime import cluster, store
 from raymx.runtime.store import Job, ShardLink
 
+_log = logging.getLogger("raymx")
 _RUNNER = "raymx.runtime.job:run"
 _LOOK_S = 1.0  # between looks at what has ended
 _ENDED_S = 5.0  # that processes may take to end
@@ -133,12 +135,12 @@ class Supervisor:
         self._resources, self._restarts_left = dict(resources), max_restarts
         self._actors: dict[int, list] = {shard: [] for shard in range(shards)}  # by incarnation; None for a lost one
         self._code: dict[int, tuple[bytes | str, tuple]] = {}
+        self._attempts: dict[int, int] = {}
         self._running: dict[Any, tuple[str, int, Any]] = {}  # ref of a call → what ends with it
-        self.recoveries: list[str] = []
 
-    def job(self, rank: int, restarted: bool = False) -> Job:
+    def job(self, rank: int, attempt: int = 0) -> Job:
         """The job as worker `rank` sees it."""
-        return Job(self.name, rank, self._workers, self._shards, self._replicas, restarted)
+        return Job(self.name, rank, self._workers, self._shards, self._replicas, attempt)
 
     def start_shards(self) -> None:
         """Start every shard and its replica; wait until they are there."""
@@ -151,12 +153,13 @@ class Supervisor:
             timeout_s = config.get("start_timeout_s")
             ray.get([first.adopt.remote(second, timeout_s) for first, second in self._actors.values()])
 
-    def start_worker(self, rank: int, code: bytes | str, args: tuple, restarted: bool = False) -> None:
+    def start_worker(self, rank: int, code: bytes | str, args: tuple) -> None:
         """Let worker `rank` run the user's code."""
+        attempt = self._attempts[rank] = self._attempts.get(rank, -1) + 1
         self._code[rank] = code, args
         resources = dict(self._resources)
         options = {"num_cpus": resources.pop("CPU", 0), "num_gpus": resources.pop("GPU", 0), "resources": resources}
-        actor = start_worker(self.job(rank, restarted), config.snapshot(), scheduling_strategy="SPREAD", **options)
+        actor = start_worker(self.job(rank, attempt), config.snapshot(), scheduling_strategy="SPREAD", **options)
         self._running[actor.run.remote(_RUNNER, code, args)] = "worker", rank, actor
 
     def results(self) -> list[Any]:
@@ -202,9 +205,9 @@ class Supervisor:
                 "left (max_restarts)."
             ) from cause
         self._restarts_left -= 1
-        self.recoveries.append(f"worker {rank}")
+        _log.warning("%s: worker %d was lost (%s); it is started anew", self.name, rank, type(cause).__name__)
         code, args = self._code[rank]
-        self.start_worker(rank, code, args, restarted=True)
+        self.start_worker(rank, code, args)
 
     def _start_shard(self, shard: int):
         actors = self._actors[shard]
@@ -220,7 +223,7 @@ class Supervisor:
         if not self._replicas or not survivors:
             return  # the workers say what that means
         replica = self._start_shard(shard)
-        self.recoveries.append(f"shard {shard}")
+        _log.warning("%s: shard %d lost a process; a new replica is brought up", self.name, shard)
         with contextlib.suppress(RayError):  # another loss: it is seen by its watch
             ray.get(survivors[0].adopt.remote(replica, config.get("start_timeout_s")))
 

@@ -28,7 +28,7 @@ class Job(NamedTuple):
     workers: int
     shards: int
     replicas: int
-    restarted: bool = False  # whether this worker stands in for one that died
+    attempt: int = 0  # how many workers of this rank died before
 
 
 def shard_name(job: str, shard: int, incarnation: int) -> str:
@@ -40,7 +40,8 @@ def start(job: Job, shard: int, incarnation: int, **options):
     """Start a shard's actor, found by `shard_name`; its handle."""
     who = f"shard {shard} of {job.shards}"
     options |= {"name": shard_name(job.name, shard, incarnation), "namespace": NAMESPACE, "num_cpus": 0}
-    return start_shard(who, job.workers, OPTIMIZERS, config.snapshot(), scheduling_strategy="SPREAD", **options)
+    role = f"shard {shard}.{incarnation}"
+    return start_shard(who, role, job.workers, OPTIMIZERS, config.snapshot(), scheduling_strategy="SPREAD", **options)
 
 
 class ShardLink:

@@ -1,0 +1,47 @@
+"""Planned faults, for tests: a process kills itself when it comes to a named point.
+
+The switch `fault` holds `ROLE at POINT N`: the process that plays ROLE ends, as by `kill -9`, when it reaches POINT for
+the N-th time. Roles are `shard 0.0` (shard 0 as it was started first; its first replica is `shard 0.1`), `worker 1.0`
+(worker 1 as it was started first), `device 1.0` (any device of that worker).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+from raymx import config
+from raymx.errors import ParameterError
+
+POINTS = {
+    "worker": ("push:before", "push:between", "pull:before", "pull:after", "checkpoint"),
+    "shard": ("push:received", "push:applied", "pull:answering", "checkpoint"),
+    "device": ("run",),
+}
+_PLAN = re.compile(r"(shard|worker|device) (\d+\.\d+) at ([a-z:]+) (\d+)")
+
+_left: dict[str, int] = {}  # point → how often it may still be passed; empty where no fault is planned
+
+
+def play(role: str) -> None:
+    """Say which role this process plays. Raises ParameterError for a plan that cannot be read."""
+    _left.clear()
+    plan = config.get("fault")
+    if not plan:
+        return
+    found = _PLAN.fullmatch(plan)
+    if found is None or found[3] not in POINTS[found[1]]:
+        raise ParameterError(
+            f"config fault must be like 'shard 0.0 at push:applied 3' (points: {POINTS}), got {plan!r}."
+        )
+    if role == f"{found[1]} {found[2]}":
+        _left[found[3]] = int(found[4])
+
+
+def point(name: str) -> None:
+    """This process is at a point where it may be planned to end."""
+    if _left and name in _left:
+        _left[name] -= 1
+        if _left[name] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
