@@ -69,7 +69,7 @@ class Convoy:
         yield from self._sent(chunk)
 
     def _fits(self, batch) -> bool:
-        if isinstance(batch, list) or batch.provide_data is not None:
+        if not isinstance(batch, DataBatch) or batch.provide_data is not None:
             return False
         arrays = [*batch.data, *(batch.label or ())]
         if len(batch.data) != self._data_count or len(arrays) not in (self._data_count, len(self._descs)):

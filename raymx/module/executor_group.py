@@ -105,6 +105,8 @@ class DataParallelExecutorGroup:
         self.shared_data_arrays: list[dict[str, nd.NDArray]] = (
             [{} for _ in self.contexts] if shared_group is None else shared_group.shared_data_arrays
         )
+        self.unshared: list[str] = []
+        self.shared_names = shared_group.param_names if shared_group is not None else []
         self.execs = [self._bind(i, shared_group) for i in range(len(self.contexts))]
         self._input_arrays = {desc.name: [e.arg_dict[desc.name] for e in self.execs] for desc in self.inputs}
         self._outputs = [output for e in self.execs for output in e.outputs]
@@ -140,6 +142,12 @@ class DataParallelExecutorGroup:
         self._copy(pairs)
 
     def forward(self, is_train: bool = False) -> None:
+        """Compute; raises BindError if there is a parameter that the shared group lacks."""
+        if self.unshared:
+            name = self.unshared[0]
+            raise BindError(f"the symbol for these shapes has the parameter {name!r}, which the first symbol does not"
+                            f"{did_you_mean(name, self.shared_names)}; buckets share their parameters, so give it the "
+                            "same name in each.")
         for executor in self.execs:
             executor.forward(is_train=is_train)
 
@@ -344,13 +352,10 @@ class DataParallelExecutorGroup:
         return nd.zeros(shape, old[name].context if name in old else ctx, dtype)
 
     def _others(self, i: int, args: Mapping, shapes: Mapping) -> dict[str, nd.NDArray]:
-        """Arrays for arguments that no batch brings and nobody learns, where the shared ones have another shape; raises
-        BindError for a parameter that the shared group lacks."""
-        missing = [name for name in self.param_names if name not in args]
-        if missing:
-            raise BindError(f"the symbol for these shapes has the parameter {missing[0]!r}, which the first symbol "
-                            f"does not{did_you_mean(missing[0], args)}; buckets share their parameters.")
-        free = [n for n in self.arg_names if n not in shapes and n not in self.param_names]
+        """Arrays for arguments that no batch brings and nobody learns, where the shared ones have another shape; and
+        for parameters that the shared group lacks, with which nothing may be computed."""
+        self.unshared = [name for name in self.param_names if name not in args]
+        free = [n for n in self.arg_names if n not in shapes and (n not in self.param_names or n in self.unshared)]
         if not free:
             return {}
         found = dict(zip(self.arg_names, self.symbol.infer_shape(**shapes)[0] or [], strict=True))

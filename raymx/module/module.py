@@ -323,7 +323,8 @@ class Module(BaseModule):
     def forward(self, data_batch, is_train=None) -> None:
         """Compute the outputs, without waiting.
 
-        - data_batch: a DataBatch, whose labels may be missing; or a list with one for each device.
+        - data_batch: a DataBatch, or anything with a list `data` and perhaps one of labels, `label`; or a list with one
+          for each device.
 
         Batches of other shapes are taken; the next ones may have any shape again.
         """
@@ -335,7 +336,7 @@ class Module(BaseModule):
             self._use(self._main)
             self._group.load_slices(data_batch.parts)
         else:
-            labels = data_batch.label
+            labels = getattr(data_batch, "label", None)
             self._fit_shapes([x.shape for x in data_batch.data], [x.shape for x in labels or ()], data_batch)
             self._group.load(data_batch.data, labels if self._label_shapes else None)
         is_train = self.for_training if is_train is None else is_train
@@ -422,7 +423,7 @@ class Module(BaseModule):
         if data == expected and (not labels or labels == expected_labels or len(labels) != len(expected_labels)):
             return
         if getattr(batch, "provide_data", None):
-            self.reshape(batch.provide_data, batch.provide_label)
+            self.reshape(batch.provide_data, getattr(batch, "provide_label", None))
             return
         described_data = _with_shapes(self._data_shapes, data)
         if labels and len(labels) == len(self._label_shapes):

@@ -145,7 +145,7 @@ class SequentialModule(BaseModule):
         for module in self._modules:
             module.forward(batch, is_train)
             if module is not self._modules[-1]:
-                batch = DataBatch(module.get_outputs(), data_batch.label, data_batch.pad, data_batch.index)
+                batch = DataBatch(module.get_outputs(), getattr(data_batch, "label", None))
 
     def backward(self, out_grads=None) -> None:
         self._need("backward", params=True)

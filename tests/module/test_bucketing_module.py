@@ -130,3 +130,16 @@ def test_refusals():
         module.switch_bucket(1, Buckets.provide_data)
     with pytest.raises(BindError, match="cannot share another module's memory"):
         mx.mod.BucketingModule(sym_gen, 4).bind(Buckets.provide_data, shared_module=module)
+
+
+def test_a_parameter_of_one_bucket_only_is_named_when_it_is_needed():
+    def named(key):
+        net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=WIDTH, name=f"fc{key}")
+        return mx.sym.SoftmaxOutput(net, name="softmax"), ("data",), ("softmax_label",)
+
+    module = mx.mod.BucketingModule(named, 4)
+    module.bind(Buckets.provide_data, Buckets.provide_label)
+    module.init_params()
+    module.switch_bucket(1, Buckets.provide_data, Buckets.provide_label)
+    with pytest.raises(BindError, match="has the parameter 'fc1_weight', which the first symbol does not; did"):
+        module.forward(Buckets().next())

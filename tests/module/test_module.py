@@ -1,5 +1,6 @@
 """Module: binding, parameters, optimizers, batches of any shape, and training over several executors."""
 
+import collections
 import logging
 
 import numpy as np
@@ -170,6 +171,14 @@ def test_a_batch_without_labels_is_resized_as_well():
     module.forward(mx.io.DataBatch([mx.nd.array(X[:3])]), is_train=False)
     assert module.get_outputs()[0].shape == (3, 2)
     assert module.label_shapes[0].shape == (3,)
+
+
+def test_anything_with_data_is_a_batch():
+    module, only = bound(), collections.namedtuple("Batch", ["data"])
+    expected = module.predict(X[:8]).asnumpy()
+    for rows in (8, 5):
+        module.forward(only([mx.nd.array(X[:rows])]), is_train=False)
+        np.testing.assert_allclose(module.get_outputs()[0].asnumpy(), expected[:rows], rtol=1e-6)
 
 
 def test_a_batch_may_come_in_parts_for_each_device():
