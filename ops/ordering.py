@@ -44,6 +44,9 @@ class Sort(Ordered):
     axis: int | None = param(-1, doc="axis along which to order; None = the flattened array")
     is_ascend: bool = param(True, doc="the smallest first")
 
+    def output_labels(self):
+        return ("output0",)  # MXNet's operator has a second, hidden output
+
     def infer_shape(self, data):
         return {"out": self.line_shape(data)}
 
@@ -93,6 +96,9 @@ class TopK(Ordered):
 
     def outputs(self):
         return ("output0", "output1") if self.ret_typ == "both" else ("out",)
+
+    def output_labels(self):  # for values, MXNet's operator has a second, hidden output
+        return ("output0",) if self.ret_typ == "value" else super().output_labels()
 
     def infer_shape(self, data):
         length = self.line_shape(data)[0 if self.axis is None else self.axis]

@@ -24,7 +24,8 @@ VERSION = 10901  # of the MXNet whose form we write
 _WRITTEN = {
     "_plus": "elemwise_add", "_minus": "elemwise_sub", "_mul": "elemwise_mul", "_div": "elemwise_div",
     "broadcast_plus": "broadcast_add", "broadcast_minus": "broadcast_sub", "ElementWiseSum": "add_n",
-    "flip": "reverse",
+    "flip": "reverse", "crop": "slice", "_crop_assign": "_slice_assign", "_crop_assign_scalar": "_slice_assign_scalar",
+    "cumsum": "_np_cumsum",
 }  # fmt: skip
 _IN_PYTHON = {"_Native", "_NDArray"}  # objects of the process that wrote the file
 # What parameters were called in 2015, and a meaning that one got only later
