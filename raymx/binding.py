@@ -122,27 +122,6 @@ def placed_groups(who: str, ctx, group2ctx) -> dict[str, Context]:
     return groups
 
 
-def groups_by_device(who: str, group2ctxs, count: int) -> list[dict[str, Context]]:
-    """`group2ctx` for each of `count` executors that share a batch. `group2ctxs` is None, a list of one dict for each,
-    or one dict whose values are a context for all or a list of one for each. Raises BindError."""
-    if group2ctxs is None:
-        return [{} for _ in range(count)]
-    if not isinstance(group2ctxs, Mapping):
-        if len(group2ctxs) != count:
-            raise BindError(f"{who}: group2ctxs must hold one dict per context, {count}, got {len(group2ctxs)}.")
-        return [dict(each or {}) for each in group2ctxs]
-    spread: dict[str, list[Context]] = {}
-    for group, where in group2ctxs.items():
-        listed = [where] if isinstance(where, Context) else list(where)
-        if len(listed) not in (1, count):
-            raise BindError(
-                f"{who}: group2ctxs[{group!r}] must be a context, or a list of one for each of the {count} devices, "
-                f"got {len(listed)}."
-            )
-        spread[group] = listed * count if len(listed) == 1 else listed
-    return [{group: listed[i] for group, listed in spread.items()} for i in range(count)]
-
-
 def home(context: Context) -> Context:
     """The context by which a device is known: `cpu_pinned` memory is the CPU's."""
     return Context("cpu", context.device_id) if context.device_type == "cpu_pinned" else context

@@ -52,12 +52,17 @@ class Loaded:
         """The array that leaves as this transfer; perhaps a window on the arena."""
         slot = self.compiled.program.slots[self.compiled.sent[transfer]]
         if slot.array is not None:
-            return self._arrays[slot.array]
+            array = self._arrays[slot.array]
+            return array if array._strides is not None else _shaped(array, slot.shape)  # else it would be a copy
         assert self.arena is not None
         dtype = DTYPES[slot.dtype]
         window = NDArray(self._lane, self.context, slot.shape, dtype, self.arena, None, slot.offset)
         self._lane.view(window._id, self.arena._id, slot.shape, None, slot.offset, dtype)
         return window
+
+
+def _shaped(array: NDArray, shape) -> NDArray:
+    return array if array.shape == shape else array.reshape(shape)
 
 
 class _Departure(NamedTuple):
@@ -78,7 +83,8 @@ class Together:
         targets: Mapping[int, NDArray],
     ):  # fmt: skip
         self._loaded, self._routes = loaded, parts.routes
-        self._sources, self._targets = sources, targets  # held: windows go when nobody does
+        self._sources = sources  # held: windows go when nobody does
+        self._targets = {n: _shaped(target, sources[n].shape) for n, target in targets.items()}
         self._departures = {
             transfers: _departures([(n, sources[n]) for n in transfers])
             for route in parts.routes.values()

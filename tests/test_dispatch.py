@@ -7,7 +7,6 @@ import pytest
 
 import raymx as mx
 from raymx import config, trace
-from raymx.binding import groups_by_device
 from raymx.errors import BindError, TaskError
 from raymx.graph.node import Entry, Node
 from raymx.symbol import Symbol
@@ -279,6 +278,29 @@ def test_a_failure_on_one_device_reaches_the_outputs_of_the_other_and_a_later_pa
     assert exe.outputs[0].asnumpy().tolist() == [1, 1]
 
 
+def test_a_module_trains_over_groups_as_without():
+    """Two data-parallel executors, each with its layers on two devices."""
+    x = RNG.uniform(-1, 1, (32, 5)).astype("f")
+    y = (x.sum(1) > 0).astype("f")
+    with mx.AttrScope(ctx_group="first"):
+        net = mx.sym.Activation(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=6, name="a"), act_type="tanh")
+    with mx.AttrScope(ctx_group="second"):
+        net = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(net, num_hidden=2, name="b"), name="softmax")
+    found = []
+    with devices.in_this_process():
+        groups = {"first": [mx.cpu(0), mx.cpu(1)], "second": [mx.cpu(2), mx.cpu(3)]}
+        for group2ctxs in (None, groups):
+            mx.random.seed(1)
+            np.random.seed(1)
+            module = mx.mod.Module(net, context=[mx.cpu(0), mx.cpu(1)], group2ctxs=group2ctxs)
+            module.fit(mx.io.NDArrayIter(x, y, batch_size=8), num_epoch=2, initializer=mx.init.Uniform(0.5))
+            found.append(values(module.get_params()[0]))
+    assert_close(*found)
+    for k, executor in enumerate(module._exec_group.execs):
+        assert executor.arg_dict["a_weight"].context == groups["first"][k]
+        assert executor.arg_dict["b_weight"].context == groups["second"][k]
+
+
 # ---- device actors ----
 
 
@@ -345,16 +367,3 @@ def test_groups_must_have_contexts():
         net.simple_bind(mx.cpu(), group2ctx={"a": 1}, x=(2,))
     with pytest.raises(BindError, match="bind: group2ctx must be a dict of contexts by group, got list"):
         net.bind(mx.cpu(), [mx.nd.ones(2)], group2ctx=[mx.cpu()])
-
-
-def test_groups_for_several_executors():
-    a, b = mx.cpu(1), mx.cpu(2)
-    assert groups_by_device("Module", None, 2) == [{}, {}]
-    assert groups_by_device("Module", {"g": a, "h": [a, b], "i": [b]}, 2) == [
-        {"g": a, "h": a, "i": b}, {"g": a, "h": b, "i": b},
-    ]  # fmt: skip
-    assert groups_by_device("Module", [{"g": a}, {"g": b}], 2) == [{"g": a}, {"g": b}]
-    with pytest.raises(BindError, match="Module: group2ctxs must hold one dict per context, 2, got 1"):
-        groups_by_device("Module", [{"g": a}], 2)
-    with pytest.raises(BindError, match=r"Module: group2ctxs\['g'\] must be a context, or a list .* 3 devices, got 2"):
-        groups_by_device("Module", {"g": [a, b]}, 3)
