@@ -153,3 +153,18 @@ def test_batches_of_large_matrices(transpose):
     assert _is_special(run)
     run()
     np.testing.assert_allclose(out, np.matmul(*op.matrices(lhs, rhs)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("no_bias", [False, True])
+@pytest.mark.parametrize("rows", [8, 16, 33, 64, 65])
+def test_few_rows_of_a_large_weight(rows, no_bias):
+    op, rng = make("FullyConnected", num_hidden=256, no_bias=no_bias), np.random.default_rng(0)
+    ins = [np.empty((rows, 400), "float32"), np.empty((256, 400), "float32"), np.empty(256, "float32")][: 3 - no_bias]
+    out = np.empty((rows, 256), "float32")
+    run = op.prepare(np, ins, [out])
+    for _ in range(2):  # also when the arrays are refilled
+        for array in ins:
+            array[...] = rng.uniform(-1, 1, array.shape)
+        run()
+        expected = ins[0].astype("float64") @ ins[1].T + (0 if no_bias else ins[2])
+        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
