@@ -8,6 +8,7 @@ because it is the class that users hold; indexing, NumPy's protocols and the ope
 from __future__ import annotations
 
 import builtins
+import importlib
 import math
 import operator as python_operator
 import sys
@@ -1007,6 +1008,8 @@ def __getattr__(name: str):
 
     if name == "_internal":  # MXNet's name for operators that begin with an underscore
         return sys.modules[__name__]
+    if name == "random":
+        return importlib.import_module("raymx.random")
     found = opfunctions.FAMILIES.get(name) or opfunctions.ndarray_function(name)
     if not hasattr(builtins, name):  # `min` and its like mean Python's in this file
         globals()[name] = found
@@ -1016,4 +1019,4 @@ def __getattr__(name: str):
 def __dir__():
     from raymx import opfunctions
 
-    return sorted([*globals(), *opfunctions.names(), *opfunctions.FAMILIES])
+    return sorted([*globals(), *opfunctions.names(), *opfunctions.FAMILIES, "random"])

@@ -650,13 +650,17 @@ def __getattr__(name: str):
         return _function(name)
     if name in _FAMILIES:
         return _FAMILIES[name]
+    if name == "random":
+        from raymx import random
+
+        return random.symbols
     if name == "_internal":  # MXNet's name for operators that begin with an underscore
         return sys.modules[__name__]
     raise AttributeError(f"raymx.symbol has no operator or function {name!r}{did_you_mean(name, __dir__())}.")
 
 
 def __dir__():
-    return sorted({*__all__, *REGISTRY, *composed.COMPOSED, *_FAMILIES})
+    return sorted({*__all__, *REGISTRY, *composed.COMPOSED, *_FAMILIES, "random"})
 
 
 def _arithmetic(symbol: Symbol, other, op_name: str):

@@ -128,3 +128,76 @@ def test_old_names():
 def test_refusals(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+# ---- all distributions ----
+
+MOMENTS = [  # (draw, mean, standard deviation)
+    (lambda r, **kw: r.exponential(2.0, **kw), 2, 2),
+    (lambda r, **kw: r.gamma(4.0, 0.5, **kw), 2, 1),
+    (lambda r, **kw: r.poisson(4.0, **kw), 4, 2),
+    (lambda r, **kw: r.negative_binomial(3, 0.5, **kw), 3, 6**0.5),
+    (lambda r, **kw: r.generalized_negative_binomial(2.0, 0.5, **kw), 2, 2),
+    (lambda r, **kw: r.randint(0, 5, **kw), 2, 2**0.5),
+]
+
+
+@pytest.mark.parametrize(("draw", "mean", "deviation"), MOMENTS)
+def test_moments_of_the_others(draw, mean, deviation):
+    mx.random.seed(3)
+    eager = draw(mx.nd.random, shape=(200, 200))
+    (composed,) = draw(mx.sym.random, shape=(200, 200), name="noise").eval()
+    for x in (eager, composed):
+        assert x.dtype == eager.dtype
+        x = x.asnumpy()
+        assert abs(x.mean() - mean) < 0.05 and abs(x.std() - deviation) < 0.05
+
+
+def test_parameters_may_be_arrays():
+    mx.random.seed(3)
+    low, high = mx.nd.array([0.0, 10]), mx.nd.array([1.0, 20])
+    u = mx.nd.random.uniform(low, high, shape=1000).asnumpy()
+    assert u.shape == (2, 1000) and u[0].max() < 1 and 10 <= u[1].min() < 11 and 19 < u[1].max() < 20
+    assert mx.nd.random.normal(low, high).shape == (2,)
+    net = mx.sym.random.gamma(mx.sym.Variable("a"), mx.sym.Variable("b"), shape=(3, 4), name="g")
+    assert net.infer_shape(a=(2,))[1] == [(2, 3, 4)] and net.list_outputs() == ["g_output"]
+    with pytest.raises(DTypeError, match="random.uniform: high must be a NDArray, as low is, got float"):
+        mx.nd.random.uniform(low, 1.0)
+
+
+def test_classes_by_their_probabilities():
+    mx.random.seed(3)
+    odds = mx.nd.array([[0.5, 0.5, 0], [0, 0.25, 0.75]])
+    classes, logs = mx.nd.random.multinomial(odds, shape=2000, get_prob=True)
+    assert classes.dtype == np.int32 and classes.shape == logs.shape == (2, 2000)
+    shares = np.stack([np.bincount(line, minlength=3) for line in classes.asnumpy()]) / 2000
+    assert np.abs(shares - odds.asnumpy()).max() < 0.05
+    picked = np.take_along_axis(odds.asnumpy(), classes.asnumpy(), 1)
+    np.testing.assert_allclose(logs.asnumpy(), np.log(picked), rtol=1e-6)
+    assert mx.nd.random.multinomial(odds).shape == (2,)
+    assert mx.nd.random.multinomial(mx.nd.array([0, 1])).asnumpy().tolist() == [1]
+
+
+def test_rows_in_another_order():
+    mx.random.seed(3)
+    rows = np.arange(200).reshape(100, 2)
+    mixed = mx.nd.random.shuffle(mx.nd.array(rows)).asnumpy()
+    assert not np.array_equal(mixed, rows)
+    np.testing.assert_array_equal(mixed[mixed[:, 0].argsort()], rows)
+
+
+def test_the_argument_orders_of_both_eras():
+    out = mx.nd.zeros((2, 2))
+    assert mx.random.uniform(1, 2, (3,), mx.cpu()).shape == (3,)
+    assert mx.random.uniform(1, 2, None, None, out) is out and (out.asnumpy() >= 1).all()
+    assert mx.random.uniform(1, 2, (3,), "float64", mx.cpu()).dtype == np.float64
+    assert mx.nd.random.randn(2, 3, loc=5, scale=0).asnumpy().tolist() == [[5.0] * 3] * 2
+
+
+def test_wrong_numbers():
+    with pytest.raises(ParameterError, match=r"_random_randint: there is no number from \[3, 3\)"):
+        mx.nd.random.randint(3, 3)
+    with pytest.raises(ParameterError, match="_random_randint: dtype must be int32 or int64, got float32"):
+        mx.nd.random.randint(0, 3, dtype="float32")
+    with pytest.raises(TypeError, match="a symbol has no `out`"):
+        mx.sym.random.uniform(out=mx.nd.zeros(2))

@@ -21,6 +21,7 @@ from tests.ops.cases import (  # noqa: F401
     normalize,
     ordering,
     pooling,
+    random,
     reduce,
     regions,
     reorder,
