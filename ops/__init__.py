@@ -3,6 +3,7 @@
 from raymx.ops import (  # noqa: F401
     activation,
     arithmetic,
+    boxes,
     columns,
     convert,
     convolution,

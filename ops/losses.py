@@ -229,7 +229,7 @@ class IdentityAttachKLSparseReg(Op):
     """out = data (N, C, …), outputs of a sigmoid; the gradient gets a part that draws the channels' means to a target:
     penalty * ((1 - t) / (1 - m) - t / m) for the target t and moving_avg m (C,).
 
-    moving_avg follows the means over all axes but the second, once in each forward pass of training.
+    moving_avg follows the means over all axes but the second, once in each backward pass, before it is used.
     (Hinton, A practical guide to training restricted Boltzmann machines, section 11.)
     """
 
@@ -251,14 +251,13 @@ class IdentityAttachKLSparseReg(Op):
             raise ValueError("data must have at least 2 axes, samples and channels")
         return {} if data is None else {"data": data, "moving_avg": data[1:2], "out": data}
 
-    def forward(self, xp, data, moving_avg, *, out, is_train=False):
-        if is_train:
-            mean = data.mean(axis=(0, *range(2, data.ndim)))
-            xp.multiply(moving_avg, self.momentum, out=moving_avg)
-            xp.add(moving_avg, mean * (1 - self.momentum), out=moving_avg, casting="same_kind")
+    def forward(self, xp, data, moving_avg, *, out):
         xp.copyto(out, data)
 
-    def backward(self, xp, g, moving_avg, *, d_data=None):
+    def backward(self, xp, g, data, moving_avg, *, d_data=None):
+        mean = data.mean(axis=(0, *range(2, data.ndim)))
+        xp.multiply(moving_avg, self.momentum, out=moving_avg)
+        xp.add(moving_avg, mean * (1 - self.momentum), out=moving_avg, casting="same_kind")
         target = self.sparseness_target
         pull = self.penalty * ((1 - target) / (1 - moving_avg) - target / moving_avg)
         xp.add(g, pull.reshape((-1,) + (1,) * (g.ndim - 2)), out=d_data)

@@ -3,6 +3,7 @@
 from tests.ops.cases import (  # noqa: F401
     activation,
     arithmetic,
+    boxes,
     columns,
     convert,
     convolution,

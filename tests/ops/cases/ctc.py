@@ -40,5 +40,5 @@ case("CTCLoss", (5, 4, 4), _first, _counts, use_label_lengths=True, **_free,
 case("CTCLoss", (5, 4, 4), _last, _steps, _counts, use_data_lengths=True, use_label_lengths=True, blank_label="last",
      **_free, ref=lambda x, y, s, k: _losses(x, y, s, k, "last"))
 case("CTCLoss", (2, 1, 3), np.array([[1.0, 1]]), dtypes=("float32", "float64"), ref=lambda x, y: np.zeros(1),
-     gradient={"data": lambda x, y, g: 0 * x})
+     gradient={"data": lambda x, y, g: 0 * x}, mxnet="the gradient of a label that does not fit stays unset")
 case("CTCLoss", (4, 2, 3), np.array([[0.0, 0], [1, 0]]), **_free, ref=_losses)
