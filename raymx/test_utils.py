@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import raymx as mx  # noqa: F401  (tests that take everything from here take this, too)
 from raymx import ndarray as nd
 from raymx import runtime
 from raymx import symbol as sym_module
