@@ -19,6 +19,9 @@ class Concat(Op):
     num_args: int = param(doc="number of inputs", low=1)
     dim: int = param(1, doc="axis along which to join")
 
+    def setup(self):
+        self.channelled = (*self.inputs(), "out") if self.dim == 1 else ()
+
     def inputs(self):
         return tuple(f"arg{i}" for i in range(self.num_args))
 

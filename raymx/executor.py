@@ -439,7 +439,7 @@ def _listing(program: Program, names: Mapping[int, str]) -> list[str]:
     def place(slot: int) -> str:
         at = program.slots[slot]
         where = f"arena+{at.offset}" if at.array is None else names[at.array]
-        return f"{where} {at.shape}"
+        return f"{where} {at.shape} {at.layout}".rstrip()
 
     lines = []
     for phase, steps in program.phases.items():

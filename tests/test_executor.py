@@ -817,3 +817,70 @@ def test_backward_without_forward_where_it_reads_arguments_only():
     for factor in (1, 2):
         exe.backward(mx.nd.ones((3,)) * factor)
         assert list(dx.asnumpy()) == [2 * factor, 4 * factor, 6 * factor]
+
+
+def inception(mx=mx):
+    """Branches of a convolution joined along the channels, a normalised stem, a sum, pooling and a classifier."""
+
+    def convolution(data, filters, size, name):
+        return mx.sym.Convolution(data, kernel=(size, size), pad=(size // 2,) * 2, num_filter=filters, name=name)
+
+    stem = convolution(mx.sym.Variable("data"), 16, 3, "stem")
+    stem = mx.sym.Activation(mx.sym.BatchNorm(stem, fix_gamma=False, name="bn"), act_type="relu")
+    branches = [mx.sym.Activation(convolution(stem, 16, k, f"branch{k}"), act_type="tanh") for k in (1, 3)]
+    both = mx.sym.Concat(*branches, num_args=2, name="both")
+    both = mx.sym.Activation(both + convolution(stem, 32, 1, "around"), act_type="relu")
+    pool = mx.sym.Pooling(both, pool_type="max", kernel=(2, 2), stride=(2, 2))
+    pool = mx.sym.Pooling(convolution(pool, 20, 1, "narrow"), pool_type="avg", global_pool=True, kernel=(1, 1))
+    return mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.Flatten(pool), num_hidden=5), name="softmax")
+
+
+def trained(net, **switches):
+    """Output, gradients and states after two steps of a network with fixed values."""
+    random = np.random.default_rng(3)
+    with config.using(**switches):
+        exe = net.simple_bind(mx.cpu(), grad_req="write", data=(4, 3, 8, 8))
+        for name, value in {**exe.arg_dict, **exe.aux_dict}.items():
+            value[:] = random.uniform(0.5, 1.5, value.shape) if "bn" in name else random.normal(0, 0.3, value.shape)
+        exe.arg_dict["softmax_label"][:] = [0, 4, 2, 1]
+        for _ in range(2):
+            exe.forward(is_train=True)
+            exe.backward()
+        made = {"out": exe.outputs[0], **exe.grad_dict, **exe.aux_dict}
+        return exe.debug_str(), {name: value.asnumpy() for name, value in made.items()}
+
+
+@pytest.mark.parametrize("switches", [{}, {"fuse": False}, {"layouts": False}, {"recompute": "mirror"}], ids=str)
+def test_passes_do_not_change_results(switches):
+    net = inception()
+    _, expected = trained(net, fuse=False, layouts=False, onednn=False)
+    listing, found = trained(net, **switches)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=2e-5, err_msg=name)
+    if "onednn" in mx.cpu().lane.kernels:
+        assert ("_reorder" in listing) == switches.get("layouts", True)
+
+
+def test_a_chain_of_blocks_goes_through_a_concat():
+    if "blocked" not in mx.cpu().lane.layouts:
+        pytest.skip("no vectors of 512 bits here")
+    data, branches = mx.sym.Variable("data"), []
+    for i in range(2):
+        branches.append(mx.sym.Convolution(data, kernel=(1, 1), num_filter=16 * (i + 1), name=f"conv{i}"))
+    net = mx.sym.Convolution(
+        mx.sym.Concat(*branches, num_args=2, name="both"), kernel=(1, 1), num_filter=16, name="last"
+    )
+    results = []
+    for layouts in (True, False):
+        with config.using(layouts=layouts):
+            exe = net.simple_bind(mx.cpu(), data=(2, 32, 3, 3))
+            random = np.random.default_rng(0)
+            for value in exe.arg_arrays:
+                value[:] = random.normal(0, 1, value.shape)
+            exe.forward(is_train=True)
+            exe.backward(mx.nd.ones((2, 16, 3, 3)))
+            results.append([x.asnumpy() for x in (*exe.outputs, *exe.grad_arrays)])
+            lines = [line for line in exe.debug_str().splitlines() if "'both" in line]
+            assert all(("blocked" in line) == layouts for line in lines) and len(lines) == 2
+    for laid, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(laid, plain, rtol=1e-4, atol=1e-4)

@@ -83,8 +83,8 @@ def _readable(matrix, steps: list[Run]):
 
 
 def affine(a, b, bias, out) -> Run | None:
-    """out (M, N) = a (M, K) @ b (K, N) + bias (N,) by one primitive, which cuts no common axis among threads; None where
-    there is no such primitive. Faster than `product` for few rows, and the bias costs nothing."""
+    """out (M, N) = a (M, K) @ b (K, N) + bias (N,) by one primitive, which never cuts the common axis among threads;
+    None where there is none. Faster than `product` for few rows, and the bias costs nothing."""
     if 1 in out.shape or any(x.dtype != np.float32 for x in (a, b, out)):
         return None
     try:
