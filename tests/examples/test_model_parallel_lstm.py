@@ -24,7 +24,8 @@ def test_layers_on_devices_of_their_own_learn(example, capsys):
 
 
 @pytest.mark.ray
-def test_virtual_gpus_compute_the_same(example):
+def test_virtual_gpus_learn_the_same(example):
     with devices.in_this_process():
         expected = example.main([*SMALL, "--num-layers=3", "--num-updates=3"])
-    assert example.main([*SMALL, "--num-layers=3", "--num-updates=3", "--ctx=gpu"]) == pytest.approx(expected, abs=1e-4)
+    found = example.main([*SMALL, "--num-layers=3", "--num-updates=3", "--ctx=gpu"])
+    assert found == pytest.approx(expected, rel=0.02)  # Adam's first steps are the signs of gradients, however small
