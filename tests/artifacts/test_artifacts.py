@@ -44,7 +44,7 @@ def bound(symbol, args, aux, arrays, ctx=None):
 
 
 def close(got, expected, what, tolerance=TOLERANCE):
-    scale = max(float(np.abs(expected).max()), 1e-3)
+    scale = max(float(np.abs(expected).max()), 1e-2)  # of a bias before BatchNorm the gradient is 0 but for rounding
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale, err_msg=what)
 
 
