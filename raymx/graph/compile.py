@@ -348,12 +348,12 @@ class _Lowering:
 
     def finish(self) -> Compiled:
         """Plan the arena and write everything down as a program."""
-        ends = dict(zip(self.phases, itertools.accumulate(map(len, self.phases.values())), strict=True))
         steps = [step for each in self.phases.values() for step in each]
+        times, ends = self._times()
         homes = list({id(home): home for home in self.homes}.values())
         number = {id(home): i for i, home in enumerate(homes)}
         of_value = [number[id(home)] for home in self.homes]
-        lifetimes = self._lifetimes(steps, of_value, homes, ends)
+        lifetimes = self._lifetimes(zip(times, steps, strict=True), of_value, homes, ends)
         fills = [home.nbytes == spec.nbytes for home, spec in zip(self.homes, self.specs, strict=True)]
         planned = plan(lifetimes, _inplace_pairs(steps, of_value, fills))
         starts = [(planned.offsets[home] or 0) + shift for home, shift in zip(of_value, self.shifts, strict=True)]
@@ -369,28 +369,36 @@ class _Lowering:
         return Compiled(
             Program(slots, planned.nbytes, phases, resumes=len(self.phases) > 2),
             sum(aligned(spec.nbytes) for spec in inside),
-            _repeatable(lifetimes, planned, ends[self.forward_phases[-1]]),
+            _repeatable(lifetimes, planned, ends[self.forward_phases[-1]] + 1),
             frozenset(name for name, steps in phases.items() if any(step.op.random() for step in steps)),
             self.sent,
         )
 
+    def _times(self) -> tuple[list[int], dict[str, int]]:
+        """When each step runs, and the end of each phase: a moment after its last step, when values leave."""
+        clock = itertools.count()
+        times: list[int] = []
+        ends: dict[str, int] = {}
+        for phase, steps in self.phases.items():
+            times += itertools.islice(clock, len(steps))
+            ends[phase] = next(clock)
+        return times, ends
+
     def _lifetimes(
-        self, steps: Sequence[Step], of_value: Sequence[int], homes: Sequence[_Home], ends: Mapping[str, int]
-    ) -> list[Value]:
-        born = [len(steps)] * len(homes)
+        self, steps: Iterable[tuple[int, Step]], of_value: Sequence[int], homes: Sequence[_Home],
+        ends: Mapping[str, int],
+    ) -> list[Value]:  # fmt: skip
+        born = [max(ends.values())] * len(homes)
         dies = [0] * len(homes)
-        for time, step in enumerate(steps):
+        for time, step in steps:
             for value in _touched(step):
                 home = of_value[value]
                 born[home] = min(born[home], time)
                 dies[home] = max(dies[home], time)
         for value, phase in self.lasting:
             home = of_value[value]
-            dies[home] = max(dies[home], ends[phase] - 1)
-        return [
-            Value(home.nbytes, born[i], dies[i], home.array is not None)
-            for i, home in enumerate(homes)
-        ]
+            dies[home] = max(dies[home], ends[phase])
+        return [Value(home.nbytes, born[i], dies[i], home.array is not None) for i, home in enumerate(homes)]
 
 
 def _after_prediction(phase: str, steps: list[Step]) -> dict[str, list[Step]]:
@@ -403,9 +411,7 @@ def _touched(step: Step) -> Iterable[int]:
     return *step.ins, *step.outs, *(value for _, value in step.scratch)
 
 
-def _inplace_pairs(
-    steps: Sequence[Step], of_value: Sequence[int], fills: Sequence[bool]
-) -> list[tuple[int, int]]:
+def _inplace_pairs(steps: Sequence[Step], of_value: Sequence[int], fills: Sequence[bool]) -> list[tuple[int, int]]:
     """Homes (input, output) of each step that its operator lets lie on each other: the input stands there once, and
     both values are all that lies in their homes."""
     pairs = []

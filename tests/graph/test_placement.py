@@ -172,6 +172,18 @@ def test_a_value_that_leaves_lies_in_the_arena_until_it_has_left():
     np.testing.assert_array_equal(spread.forward()[0], evaluate([head], {x: spread.device[spread.of[x]]})[0])
 
 
+def test_the_last_step_before_a_value_leaves_does_not_overwrite_it():
+    """It could run in place of the value for all that this device reads later."""
+    x = variable("x")
+    inner = apply("_plus", x, x, name="inner")
+    head = grouped(apply("_plus", inner, apply("exp", inner, name="last"), name="head"), "a")
+    values = {x: array(3)}
+    for reqs in ({}, {x: "write"}):
+        spread = Spread([head], values, reqs, {x: 0}, GROUPS)
+        assert [step.name for step in spread.compiled[0].program.phases["forward"]] == ["inner", "last"]
+        np.testing.assert_array_equal(spread.forward()[0], evaluate([head], values)[0])
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_recomputation_stays_on_its_device(mode):
     x, head = chain_over(40, "aaaab")
