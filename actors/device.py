@@ -6,6 +6,7 @@ fourth element `((shape, dtype), …)` when the outputs are new arrays; else `(c
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 import time
@@ -31,12 +32,13 @@ IMPORT = 5  # id: write the value that has arrived
 FREE = 6  # ids
 PROGRAM = 7  # id, Program: prepare it
 RUN = 8  # id, phase, is_train
-SEED = 9  # number
+SEED = 9  # number, or what STREAM gave
 GATHER = 10  # id, source id, index: copy of source[index]
 SCATTER = 11  # id, index, source id: array[index] = source
 SYNC = 12  # id: fails if the array holds a failure
+STREAM = 13  # slot: export where the random stream is, as bytes
 NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "run", "seed", "gather", "scatter",
-         "sync")  # fmt: skip
+         "sync", "stream")  # fmt: skip
 SEEN_LIMIT = 4096  # operators over their arrays that are remembered as having run once
 
 
@@ -75,6 +77,7 @@ class DeviceRunner:
         self._codes = (
             self._new, self._put, self._view, self._write, self._export, self._import, self._free, self._program,
             self._run, self._seed, self._gather, self._scatter, self._sync,
+            self._stream,
         )  # fmt: skip
 
     def run(self, tasks, message: int, segment: int, exports: list, arrived=None, reraise=False) -> list[Failure]:
@@ -270,8 +273,14 @@ class DeviceRunner:
             self._check(program.reads(phase), program.writes(phase))
         program.run(phase, is_train, self.events if self.trace else None)
 
-    def _seed(self, number):
-        self.rng.bit_generator.state = np.random.default_rng(number).bit_generator.state
+    def _seed(self, place):
+        if isinstance(place, np.ndarray):
+            self.rng.bit_generator.state = json.loads(place.tobytes())
+        else:
+            self.rng.bit_generator.state = np.random.default_rng(place).bit_generator.state
+
+    def _stream(self, slot):
+        self._exports[slot] = np.frombuffer(json.dumps(self.rng.bit_generator.state).encode(), np.uint8)
 
     def _gather(self, array, source, index):
         self._memory(array)[...] = self._reads(source)[index]

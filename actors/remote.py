@@ -24,10 +24,11 @@ CONCURRENT_MESSAGES = 64  # at least; a message under way holds a thread, and th
 
 
 class DeviceActor:
-    """One device of the cluster. `settings` are the driver's configuration switches."""
+    """One device of the cluster. `settings` are the driver's configuration switches, `role` is for `faults`."""
 
-    def __init__(self, name: str, kind: str, settings: dict[str, Any]):
+    def __init__(self, name: str, kind: str, settings: dict[str, Any], role: str = ""):
         config.set(**settings)
+        faults.play(role)
         if kind == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _full_priority()
@@ -41,6 +42,7 @@ class DeviceActor:
 
         A message that cannot be read ends the device: later ones would wait for it for ever.
         """
+        faults.point("run")
         try:
             segments = unpack(data, buffers, refs)
         except Exception as error:
@@ -220,4 +222,4 @@ def start_device(name: str, kind: str, settings: dict[str, Any], **options):
         "max_restarts": 0,
         "max_task_retries": 0,
     }
-    return ray.remote(**options)(DeviceActor).remote(name, kind, settings)
+    return ray.remote(**options)(DeviceActor).remote(name, kind, settings, faults.of_device())

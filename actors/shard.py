@@ -68,7 +68,7 @@ class Shard:
         self.workers, self.sync = workers, sync
         self.entries: dict[Key, Entry] = {}
         self.updater: Any = None
-        self.notes: dict[int, tuple[int, Any]] = {}  # rank → its last step, and what it noted when that began
+        self.notes: dict[int, tuple[Any, Any]] = {}  # rank → its last step, and what it noted when that began
         self.applied = 0  # rounds, or pushes where they are applied one by one
         self._gone: set[int] = set()  # ranks that will push no more
         self._barriers: dict[int, int] = {}  # rank → how many barriers it has reached
@@ -115,10 +115,10 @@ class Shard:
         self._gone.discard(rank)
         return {key: entry.sent[rank] for key, entry in self.entries.items() if rank in entry.sent}
 
-    def note(self, rank: int, step: int, progress: Any) -> None:
+    def note(self, rank: int, step: Any, progress: Any) -> None:
         """Keep what a worker says of its progress at the beginning of a step, for the day when it is started anew."""
         self._check_rank(rank)
-        if step >= self.notes.get(rank, (0, None))[0]:
+        if rank not in self.notes or step >= self.notes[rank][0]:
             self.notes[rank] = step, progress
 
     def reach(self, rank: int, number: int) -> bool:

@@ -21,11 +21,14 @@ POINTS = {
 }
 _PLAN = re.compile(r"(shard|worker|device) (\d+\.\d+) at ([a-z:]+) (\d+)")
 
+_role = ""  # that this process plays
 _left: dict[str, int] = {}  # point → how often it may still be passed; empty where no fault is planned
 
 
 def play(role: str) -> None:
     """Say which role this process plays. Raises ParameterError for a plan that cannot be read."""
+    global _role
+    _role = role
     _left.clear()
     plan = config.get("fault")
     if not plan:
@@ -37,6 +40,11 @@ def play(role: str) -> None:
         )
     if role == f"{found[1]} {found[2]}":
         _left[found[3]] = int(found[4])
+
+
+def of_device() -> str:
+    """The role of the devices that this process starts; empty if it is no worker of a launched job."""
+    return _role.replace("worker", "device") if _role.startswith("worker") else ""
 
 
 def point(name: str) -> None:

@@ -80,6 +80,10 @@ class DataIter:
     def reset(self) -> None:
         """Begin a new epoch."""
 
+    def pass_over(self) -> None:
+        """Leave the rest of this epoch out and begin the next, as if every batch had been taken."""
+        self.reset()
+
     def next(self) -> DataBatch:
         """The next batch; raises StopIteration at the end of the epoch."""
         if not self.iter_next():

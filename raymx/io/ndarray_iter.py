@@ -62,6 +62,9 @@ class NDArrayIter(DataIter):
     def reset(self) -> None:
         self._begin(self._rest if self._batch >= self.num_batches else _NO_ROWS)
 
+    def pass_over(self) -> None:
+        self._begin(self._rest)
+
     def hard_reset(self) -> None:
         """As `reset`, forgetting rows that would roll over."""
         self._begin(_NO_ROWS)

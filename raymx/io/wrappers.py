@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -31,6 +31,11 @@ class ResizeIter(DataIter):
         self.cur = 0
         if self.reset_internal:
             self.data_iter.reset()
+
+    def pass_over(self) -> None:
+        for _ in self:
+            pass
+        self.reset()
 
     def iter_next(self) -> bool:
         if self.cur == self.size:
@@ -87,10 +92,16 @@ class PrefetchingIter(DataIter):
         self._readers = [_Reader(it) for it in self.iters]
 
     def reset(self) -> None:
+        self._begin([each.reset for each in self.iters])
+
+    def pass_over(self) -> None:
+        self._begin([getattr(each, "pass_over", each.reset) for each in self.iters])
+
+    def _begin(self, calls: Sequence[Callable[[], None]]) -> None:
         for reader in self._readers:
             reader.close()
-        for each in self.iters:
-            each.reset()
+        for call in calls:
+            call()
         self._readers = [_Reader(each) for each in self.iters]
 
     def iter_next(self) -> bool:

@@ -73,6 +73,7 @@ class DistKVStore(local.KVStore):
         self._barriers = 0
         self._compression: Compression | None = None
         self._note: tuple[int, Any] | None = None
+        self.trainings = 0  # how many loops have begun on this store; see raymx.module.progress
         self._courier = Courier(runtime.shard_links(self._job, "async" not in type, self.close))
         self._noted: dict[Key, int] = {}  # how often each key had been pushed at the step to go on from
         self.progress: Any = None  # what the worker that was here before noted of that step
@@ -196,9 +197,10 @@ class DistKVStore(local.KVStore):
 
     _barrier = barrier
 
-    def note(self, step: int, progress: Any) -> None:
+    def note(self, step: Any, progress: Any) -> None:
         """Say with the next push how far this worker is as `step` begins, should it have to be started anew: it then
-        finds this in `progress`, and its pulls give the weights with which the step began."""
+        finds this in `progress`, and its pulls give the weights with which the step began. A function is called as the
+        push leaves, from another thread, and what it returns is kept."""
         self._note = step, (dict(self._pushed), progress)
 
     def close(self) -> None:
@@ -338,14 +340,14 @@ class Courier:
             return
         try:
             by_shard: dict[int, tuple[dict, list]] = {}
-            notes = [note for _, note in group if note is not None]
+            note = _written([note for _, note in group if note is not None])
             for shard, key, number, value in (each for values, _ in group for each in values):
                 numbers, values = by_shard.setdefault(shard, ({}, []))
                 numbers[key] = number
                 values.append(value.result())
             faults.point("push:before")
             for shard, (numbers, values) in by_shard.items():
-                self._links[shard].push(numbers, values, notes[-1] if notes else None)
+                self._links[shard].push(numbers, values, note)
                 faults.point("push:between")
         except BaseException as error:
             self._failed = error
@@ -374,6 +376,14 @@ class Courier:
             for _, _, _, arrivals in items:
                 for arrival in arrivals:
                     arrival.come(failure)
+
+
+def _written(notes: list[tuple]) -> tuple | None:
+    """The last note, with what it holds."""
+    if not notes:
+        return None
+    step, (pushed, progress) = notes[-1]
+    return step, (pushed, progress() if callable(progress) else progress)
 
 
 def _meet(kind: str, group, following) -> bool:

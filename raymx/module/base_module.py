@@ -245,6 +245,10 @@ class BaseModule:
         values = nd.fetch(self.get_outputs())
         return lambda: [value.result() for value in values]
 
+    def _at_step(self) -> tuple[Any, Sequence, Sequence]:
+        """For `Progress`: the store, the states that each step changes, the lanes whose random streams count."""
+        return None, (), ()
+
     def _end_epoch(self) -> None:
         """The batches of an epoch are done."""
 

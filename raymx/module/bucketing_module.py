@@ -235,6 +235,9 @@ class BucketingModule(BaseModule):
         for module in self._buckets.values():
             module.install_monitor(mon)
 
+    def _at_step(self):
+        return self._buckets[self._default_bucket_key]._at_step()
+
     def _watch(self, eval_metric, batch, pad: int = 0):
         return self._curr_module._watch(eval_metric, batch, pad)
 

@@ -11,6 +11,7 @@ from raymx import ndarray as nd
 from raymx.context import Context, cpu
 from raymx.errors import BindError, ParameterError, ShapeError, did_you_mean
 from raymx.executor import Executor
+from raymx.graph.node import topological
 from raymx.io.base import DataDesc
 
 
@@ -114,6 +115,14 @@ class DataParallelExecutorGroup:
         self.grad_arrays = self._by_name("grad_dict", self.param_names) if for_training else []
         self.aux_arrays = self._by_name("aux_dict", self.aux_names)
         self.state_arrays = self._by_name("arg_dict", self.state_names)
+
+    @property
+    def random_lanes(self) -> list:
+        """The lanes of the devices, if the network draws random numbers."""
+        if not any(node.op is not None and node.op.random() for node in topological(self.symbol.heads)):
+            return []
+        arrays = [array for each in self.execs for array in each.arg_dict.values()]
+        return list({id(array._lane): array._lane for array in arrays}.values())
 
     # ---- running ----
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from raymx import metric as metrics
 from raymx.errors import MXNetError
+from raymx.module.progress import Progress, pass_over
 
 
 class BatchEndParam(NamedTuple):
@@ -64,13 +65,17 @@ def train(module, data, begin_epoch: int, num_epoch: int, *, eval_metric, valida
           symbol=None) -> None:  # fmt: skip
     """Train a module that has been bound and has an optimizer; see `BaseModule.fit`. `epoch_size` is the number of
     batches of an epoch, if it shall not be one pass over the data; `symbol` what callbacks get, the module's own by
-    default."""
+    default. A worker that was started anew goes on at the step that was under way."""
     logger = logger or logging.getLogger("raymx")
-    for epoch in range(begin_epoch, num_epoch):
+    progress = Progress(begin_epoch, *module._at_step())
+    _, first, done = progress.begin
+    pass_over(data, min(first, num_epoch) - begin_epoch, epoch_size, batches_of)
+    for epoch in range(first, num_epoch):
         began = time.perf_counter()
         if eval_metric is not None:
             eval_metric.reset()
-        train_epoch(module, epoch, batches_of(data, epoch_size), eval_metric, batch_end_callback, monitor, first_nbatch)
+        train_epoch(module, epoch, batches_of(data, epoch_size), eval_metric, batch_end_callback, monitor, first_nbatch,
+                    progress, done if epoch == first else 0)  # fmt: skip
         log_metric(logger, epoch, "Train", eval_metric)
         logger.info("Epoch[%d] Time cost=%.3f", epoch, time.perf_counter() - began)
         module._end_epoch()
@@ -85,10 +90,12 @@ def train(module, data, begin_epoch: int, num_epoch: int, *, eval_metric, valida
 
 
 def train_epoch(module, epoch: int, batches: Iterable, eval_metric, callbacks=None, monitor=None,
-                first_nbatch: int = 0) -> None:  # fmt: skip
-    """Train with these batches. At the end the metric knows all of them."""
+                first_nbatch: int = 0, progress: Progress | None = None, done: int = 0) -> None:  # fmt: skip
+    """Train with these batches, the first `done` of which are passed over. At the end the metric knows all others."""
     backlog = Backlog(module._lag)
-    for nbatch, batch in enumerate(module._ahead(batches), first_nbatch):
+    for nbatch, batch in enumerate(module._ahead(islice(batches, done, None)), first_nbatch + done):
+        if progress is not None:
+            progress.note(epoch, nbatch - first_nbatch)
         if monitor is not None:
             monitor.tic()
         module.forward_backward(batch)

@@ -276,6 +276,10 @@ class Module(BaseModule):
             self._main.get_params(self._arg_params, self._aux_params)
             self._params_owner._params_dirty = False
 
+    def _at_step(self) -> tuple[Any, Sequence, Sequence]:
+        states = [array for arrays in self._main.aux_arrays for array in arrays]
+        return self._kvstore, states, self._main.random_lanes
+
     def _end_epoch(self) -> None:
         """States of several devices become their average."""
         if len(self._context) > 1 and self._aux_names:

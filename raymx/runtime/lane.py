@@ -96,9 +96,13 @@ class DeviceLane(Lane):
         """Nobody will run this program again; never blocks."""
         self.free(number, number)
 
-    def seed(self, number: int) -> None:
-        """Start the device's random stream anew."""
-        self.push((device.SEED, number), (), (self.rng_var,))
+    def seed(self, place) -> None:
+        """Start the device's random stream anew from a number, or go on where `stream` found it."""
+        self.push((device.SEED, place), (), (self.rng_var,))
+
+    def stream(self) -> Any:
+        """A handle whose value, bytes in an array, says where the random stream is now."""
+        return self.push_exports([_stream], [(self.rng_var,)])[0]
 
     # ---- what the recorder asks ----
 
@@ -107,6 +111,10 @@ class DeviceLane(Lane):
 
     def describe(self, task) -> str:
         return f"{device.describe(task)} {task[1:]!r}" if task[0].__class__ is int else repr(task)
+
+
+def _stream(slot: int) -> tuple:
+    return device.STREAM, slot
 
 
 def _export(array: int, slot: int) -> tuple:
