@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from raymx.actors.joining import joined
 from raymx.actors.memory import Pool
 from raymx.actors.program import PreparedProgram
 from raymx.engine.segment import Failure
@@ -90,8 +91,14 @@ class DeviceRunner:
         call = self._traced if self.trace else self._call
         before, _thread.runner = _thread.runner, self
         try:
+            done = 0  # tasks before this one are done
             for index, task in enumerate(tasks):
+                if index < done:
+                    continue
                 try:
+                    op = task[0]
+                    if op.__class__ is not int and op.joins and (done := self._together(tasks, index)) > index:
+                        continue
                     call(task)
                 except _Failed as earlier:
                     self._mark(task, earlier.failure)
@@ -131,13 +138,40 @@ class DeviceRunner:
         if op.stateful:
             return run
         if key in self._seen:
-            self._prepared[key] = run
-            for array in {*ins, *outs}:
-                self._users.setdefault(array, []).append(key)
-        elif len(self._seen) < SEEN_LIMIT:
-            self._seen.add(key)
-        else:
+            return self._keep(key, run, {*ins, *outs})
+        self._remember(key)
+        return run
+
+    def _together(self, tasks, start: int) -> int:
+        """Run the updates from `start` on that are by one operator, as one, if their arrays lie side by side; the
+        number of the first task that is left."""
+        op, stop = tasks[start][0], start + 1
+        while stop < len(tasks) and tasks[stop][0] is op:
+            stop += 1
+        if stop - start == 1 or self.failed or self.trace:
+            return start
+        key = tuple(tasks[start:stop])
+        run = self._prepared.get(key)
+        if run is None:
+            found = joined(key, self.arrays) if key in self._seen else None
+            if found is None:
+                self._remember(key)
+                return start
+            run = self._keep(key, self._new_function(op, *found), {i for _, outs, ins in key for i in (*outs, *ins)})
+        run()
+        return stop
+
+    def _remember(self, key) -> None:
+        """Note that this has run once."""
+        if len(self._seen) >= SEEN_LIMIT:
             self._seen.clear()
+        self._seen.add(key)
+
+    def _keep(self, key, run: Callable[[], None], arrays):
+        """Keep a function for as long as its arrays are there."""
+        self._prepared[key] = run
+        for array in arrays:
+            self._users.setdefault(array, []).append(key)
         return run
 
     def _new_function(self, op, ins, outs):

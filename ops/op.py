@@ -68,6 +68,7 @@ class Op:
     # names them
     passes: tuple[str, ...] = ()  # inputs whose gradient is that of the only output, as it is
     alike = False  # whether the gradients of all inputs are equal
+    joins = False  # an update in place, element by element: of arrays that lie side by side it may be done at once
     elementwise = False  # element i of each output depends on elements i of the inputs only, all of one shape
     initial: dict[str, str] = {}  # input or state → the initializer (as text) that MXNet notes at its variable
     channelled: tuple[str, ...] = ()  # inputs and outputs (N, C, …) that its special kernels take in any layout of

@@ -95,6 +95,8 @@ def _follow(average, value, beta: float) -> None:
 class LeanUpdate(Update):
     """A rule that keeps its temporaries in scratch memory."""
 
+    joins = True
+
     def scratch(self, shapes, dtype):
         return {"step": (shapes["weight"], dtype)}
 
