@@ -4,7 +4,17 @@
 family of operators. A kernel is planned once over fixed arrays, so that a run costs little more than the calls.
 """
 
-from raymx.ops.kernels.onednn import convolution, elementwise, joined, normalize, pooling, product, rnn, softmax  # noqa: F401
+from raymx.ops.kernels.onednn import (  # noqa: F401
+    convolution,
+    elementwise,
+    joined,
+    normalize,
+    pooling,
+    product,
+    rnn,
+    softmax,
+    update,
+)
 from raymx.ops.kernels.onednn.binding import has_avx512, load, use_threads
 
 __all__ = ["has_avx512", "load", "use_threads"]

@@ -12,7 +12,7 @@ SMALLEST = 1 << 13  # elements below which NumPy is as fast
 _FUNCTIONS = {
     "relu": dnn.Function(32), "tanh": dnn.Function(33), "softrelu": dnn.Function(39, 1.0), "sigmoid": dnn.Function(41),
 }  # fmt: skip
-_ADD, _MUL, _ABOVE = 131056, 131057, 131063
+ADD, MUL, _ABOVE = 131056, 131057, 131063
 _MINUS, _ONE_MINUS = dnn.Function(38, -1.0), dnn.Function(38, -1.0, 1.0)  # linear functions
 
 
@@ -45,18 +45,18 @@ def slope(act_type: str, g, out, d_data) -> Run:
     """
     incoming, result, target = flat(g, out, d_data)
     layout = target.layout
-    times_g = dnn.With(_MUL, incoming.layout)
+    times_g = dnn.With(MUL, incoming.layout)
     arguments = {dnn.SRC: result, dnn.DST: target}
     if act_type == "relu":
         zero = dnn.memory(np.zeros(1, "float32"))
         computation = dnn.primitive("binary", _ABOVE, layout, zero.layout, layout, after=(times_g,))
         arguments |= {dnn.SRC_1: zero, dnn.second_of(0): incoming}
     elif act_type == "tanh":
-        computation = dnn.primitive("binary", _MUL, layout, layout, layout, after=(_ONE_MINUS, times_g))
+        computation = dnn.primitive("binary", MUL, layout, layout, layout, after=(_ONE_MINUS, times_g))
         arguments |= {dnn.SRC_1: result, dnn.second_of(1): incoming}
     elif act_type == "sigmoid":
-        steps = _MINUS, dnn.With(_ADD, layout), times_g  # out - out ** 2
-        computation = dnn.primitive("binary", _MUL, layout, layout, layout, after=steps)
+        steps = _MINUS, dnn.With(ADD, layout), times_g  # out - out ** 2
+        computation = dnn.primitive("binary", MUL, layout, layout, layout, after=steps)
         arguments |= {dnn.SRC_1: result, dnn.second_of(1): result, dnn.second_of(2): incoming}
     else:
         raise dnn.Unsupported(act_type)
@@ -66,7 +66,7 @@ def slope(act_type: str, g, out, d_data) -> Run:
 def add(lhs, rhs, out, *after: dnn.Function) -> Run:
     """out = lhs + rhs, and then perhaps a function of it."""
     left, right, target = flat(lhs, rhs, out)
-    computation = dnn.primitive("binary", _ADD, left.layout, right.layout, target.layout, after=after)
+    computation = dnn.primitive("binary", ADD, left.layout, right.layout, target.layout, after=after)
     return dnn.call(computation, {dnn.SRC: left, dnn.SRC_1: right, dnn.DST: target})
 
 
