@@ -20,8 +20,8 @@ _MODULES = {
         "attribute": (), "autograd": (), "base": (), "callback": (), "config": (), "context": (), "contrib": (),
         "errors": (), "executor": (), "executor_manager": (), "initializer": ("init",), "io": (), "kvstore": ("kv",),
         "lr_scheduler": (), "metric": (), "model": (), "module": ("mod",), "monitor": ("mon",), "name": (),
-        "ndarray": ("nd",), "operator": (), "optimizer": (), "random": ("rnd",), "rnn": (), "runtime": (),
-        "storage": (), "symbol": ("sym",), "test_utils": (), "trace": (), "visualization": ("viz",),
+        "ndarray": ("nd",), "operator": (), "optimizer": (), "random": ("rnd",), "recordio": (), "rnn": (),
+        "runtime": (), "storage": (), "symbol": ("sym",), "test_utils": (), "trace": (), "visualization": ("viz",),
     }.items()
     for name in (module, *aliases)
 }  # fmt: skip
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         operator,
         optimizer,
         random,
+        recordio,
         rnn,
         runtime,
         storage,
@@ -91,8 +92,8 @@ __all__ = [
     "AttrScope", "Context", "Executor", "MXNetError", "attribute", "autograd", "base", "callback", "config",
     "context", "contrib", "cpu", "cpu_pinned", "current_context", "errors", "executor", "executor_manager", "gpu",
     "init", "initializer", "io", "kv", "kvstore", "launch", "lr_scheduler", "metric", "mod", "model", "module", "mon",
-    "monitor", "name", "nd", "ndarray", "num_gpus", "operator", "optimizer", "random", "rnd", "rnn", "runtime",
-    "shutdown", "storage", "sym", "symbol", "test_utils", "trace", "visualization", "viz",
+    "monitor", "name", "nd", "ndarray", "num_gpus", "operator", "optimizer", "random", "recordio", "rnd", "rnn",
+    "runtime", "shutdown", "storage", "sym", "symbol", "test_utils", "trace", "visualization", "viz",
 ]
 # fmt: on
 

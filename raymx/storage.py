@@ -13,7 +13,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from raymx.errors import MXNetError, ParameterError
 
@@ -54,17 +54,20 @@ def read_bytes(path) -> bytes:
             return file.read()
 
 
+def open_stream(path, mode: str) -> BinaryIO:
+    """The file, opened to read (`rb`) or to write anew (`wb`) piece by piece; the caller closes it."""
+    path = normalize(path)
+    with _told(path, "read" if mode == "rb" else "write"):
+        if is_url(path):
+            fs, inside = _filesystem(path)
+            return fs.open(inside, mode)
+        return cast(BinaryIO, open(path, mode))
+
+
 @contextlib.contextmanager
 def open_read(path) -> Iterator[BinaryIO]:
     """The file, opened for reading bytes and seeking; for a with block."""
-    path = normalize(path)
-    with _told(path, "read"):
-        if is_url(path):
-            fs, inside = _filesystem(path)
-            file = fs.open(inside, "rb")
-        else:
-            file = open(path, "rb")
-    with file:
+    with open_stream(path, "rb") as file:
         yield file
 
 
