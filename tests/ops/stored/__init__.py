@@ -53,9 +53,13 @@ class Store:
 
     def row(self, key: str, family: str) -> dict[str, np.ndarray] | None:
         """Arrays by what they are; None if there is nothing for this row."""
+        return self.rows(family).get(key)
+
+    def rows(self, family: str) -> dict[str, dict[str, np.ndarray]]:
+        """Everything stored of a family, by row."""
         if family not in self._rows:
             self._rows[family] = _load(HERE / f"{family}.npz")
-        return self._rows[family].get(key)
+        return self._rows[family]
 
 
 def _load(path: Path) -> dict[str, dict[str, np.ndarray]]:

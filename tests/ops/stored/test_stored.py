@@ -20,6 +20,18 @@ def _close(got, expected, what):
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale, err_msg=what)
 
 
+def test_every_row_was_put_to_mxnet():
+    unknown = [key for key in ROWS if key not in STORED and key not in STORE.absent]
+    asked = " ".join(sorted({ROWS[key].op for key in unknown}))
+    assert not unknown, f"{unknown[:5]} have neither results nor a reason; run python -m tests.ops.stored.make {asked}"
+
+
+def test_nothing_is_stored_of_rows_that_are_gone():
+    families = {case.family for case in ROWS.values()}
+    assert STORE.absent.keys() <= ROWS.keys()
+    assert {key for family in families for key in STORE.rows(family)} <= ROWS.keys()
+
+
 @pytest.mark.parametrize("key", STORED)
 def test_results_equal_mxnets(key, xp):  # noqa: F811
     case = ROWS[key]
