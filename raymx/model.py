@@ -22,7 +22,7 @@ from raymx.context import Context, current_context
 from raymx.errors import BindError, MXNetError, ParameterError, ShapeError, did_you_mean
 from raymx.graph.node import argument_nodes, topological
 from raymx.initializer import Uniform
-from raymx.module import loop
+from raymx.module import loop, saving
 from raymx.module.bucketing_module import BucketingModule
 from raymx.module.executor_group import _check_arguments
 from raymx.module.loop import BatchEndParam
@@ -74,7 +74,7 @@ class FeedForward:
 
     def fit(self, X, y=None, eval_data=None, eval_metric="acc", epoch_end_callback=None, batch_end_callback=None,
             kvstore="local", logger=None, work_load_list=None, monitor=None, eval_end_callback=None,
-            eval_batch_end_callback=None) -> FeedForward:  # fmt: skip
+            eval_batch_end_callback=None, checkpoint=None, resume=None) -> FeedForward:  # fmt: skip
         """Train. Returns the model.
 
         - X, y: arrays (rows are samples; X may be a list or dict of arrays) or a data iterator. Arrays are shuffled
@@ -87,6 +87,8 @@ class FeedForward:
         - kvstore: a type, a KVStore or None. One device and no `dist` uses none; `local` is `local_update_cpu`, or
           `local_allreduce_cpu` if an array has 16 M elements.
         - work_load_list: a weight for each context, by which a batch is cut. monitor: a Monitor.
+        - checkpoint, resume: files with the whole state after each epoch, and whether to go on from one; see
+          `BaseModule.fit`.
 
         Raises ParameterError, ShapeError or BindError when data, symbol and settings do not fit together.
         """
@@ -96,13 +98,17 @@ class FeedForward:
         data, eval_data = self._training_data(X, y), self._eval_data(eval_data)
         judge = None if eval_metric is None else metric.create(eval_metric)
         data.reset()
-        module = self._prepare(data, kvstore, work_load_list, monitor)
+        saved = saving.found(checkpoint, resume, self.begin_epoch, self.num_epoch)
+        module = self._prepare(data, kvstore, work_load_list, monitor, saved)
+        if checkpoint is not None:
+            module._refuse_unsaved()
         logger.info("Start training with %s", self.ctx)
         loop.train(
             module, data, self.begin_epoch, self.num_epoch, eval_metric=judge, validation_metric=judge,
             eval_data=eval_data, epoch_end_callback=epoch_end_callback, batch_end_callback=batch_end_callback,
             eval_end_callback=eval_end_callback, eval_batch_end_callback=eval_batch_end_callback, monitor=monitor,
-            logger=logger, epoch_size=self.epoch_size, first_nbatch=1, symbol=self.symbol,
+            logger=logger, epoch_size=self.epoch_size, first_nbatch=1, symbol=self.symbol, checkpoint=checkpoint,
+            done=0 if saved is None else saved.epoch - self.begin_epoch,
         )  # fmt: skip
         self.arg_params, self.aux_params = module.get_params()
         return self
@@ -224,8 +230,8 @@ class FeedForward:
 
     # ---- parameters ----
 
-    def _prepare(self, data, kvstore, work_load_list, monitor) -> Module | BucketingModule:
-        """A module with the parameters and the optimizer."""
+    def _prepare(self, data, kvstore, work_load_list, monitor, saved=None) -> Module | BucketingModule:
+        """A module with the parameters and the optimizer, or those of a saved state."""
         names = [d[0] for d in data.provide_data]
         labels = [d[0] for d in data.provide_label or ()]
         key = getattr(data, "default_bucket_key", None)
@@ -241,8 +247,11 @@ class FeedForward:
         module.bind(data.provide_data, data.provide_label)
         if monitor is not None:
             module.install_monitor(monitor)
-        module.init_params(self.initializer, self.arg_params or {}, self.aux_params or {}, allow_missing=True)
+        params = (self.arg_params or {}, self.aux_params or {}) if saved is None else saved.params()
+        module.init_params(self.initializer, *params, allow_missing=True)
         module.init_optimizer(kvstore, self.optimizer, self.kwargs)
+        if saved is not None:
+            saved.restore(module)
         self.arg_params, self.aux_params = module.get_params()
         return module
 

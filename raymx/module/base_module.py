@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from raymx import checkpoint, metric
+from raymx import checkpoint as files
+from raymx import metric
 from raymx import ndarray as nd
 from raymx.context import cpu
 from raymx.errors import BindError, MXNetError, ParameterError, did_you_mean
 from raymx.initializer import Uniform
 from raymx.io.base import DataBatch, DataDesc
-from raymx.module import loop
+from raymx.module import loop, saving
 from raymx.module.executor_group import described
 
 BEHIND = 8
@@ -41,7 +42,8 @@ class BaseModule:
             kvstore="local", optimizer="sgd", optimizer_params=(("learning_rate", 0.01),), eval_end_callback=None,
             eval_batch_end_callback=None, initializer=Uniform(0.01), arg_params=None, aux_params=None,  # noqa: B008
             allow_missing=False, force_rebind=False, force_init=False, begin_epoch=0, num_epoch=None,
-            validation_metric=None, monitor=None, sparse_row_id_fn=None) -> None:  # fmt: skip
+            validation_metric=None, monitor=None, sparse_row_id_fn=None, checkpoint=None,
+            resume=None) -> None:  # fmt: skip
         """Bind, initialise what is not yet, and train with the batches of `train_data` from epoch `begin_epoch` to
         `num_epoch` - 1.
 
@@ -53,6 +55,11 @@ class BaseModule:
         - arg_params, aux_params, allow_missing, force_init: see `init_params`. They have no effect on a module that has
           parameters, unless `force_init`.
         - sparse_row_id_fn: taken for scripts that use it, not called: all parameters are dense.
+        - checkpoint: a prefix or URL for files with the whole state of the training after each epoch; a Module's, with
+          a store in this process or none. See `raymx.module.saving`.
+        - resume: "auto" goes on from the newest whole state of `checkpoint`, if there is one; a number from that
+          after so many epochs. The data is brought to its place by `pass_over` or `reset`; seed `numpy.random` as
+          before if it is shuffled.
         """
         if num_epoch is None:
             raise ParameterError("fit: num_epoch is missing; say how many epochs to train.")
@@ -60,8 +67,16 @@ class BaseModule:
                   force_rebind=force_rebind)  # fmt: skip
         if monitor is not None:
             self.install_monitor(monitor)
-        self.init_params(initializer, arg_params, aux_params, allow_missing, force_init)
-        self.init_optimizer(kvstore, optimizer, optimizer_params)
+        saved = saving.found(checkpoint, resume, begin_epoch, num_epoch)
+        if saved is not None:
+            self.init_params(None, *saved.params(), force_init=True)
+        else:
+            self.init_params(initializer, arg_params, aux_params, allow_missing, force_init)
+        self.init_optimizer(kvstore, optimizer, optimizer_params, **({"force_init": True} if saved else {}))
+        if checkpoint is not None:
+            self._refuse_unsaved()
+        if saved is not None:
+            saved.restore(self)
         if validation_metric is None:
             validation_metric = eval_metric
         loop.train(
@@ -69,6 +84,7 @@ class BaseModule:
             validation_metric=_metric(validation_metric), epoch_end_callback=epoch_end_callback,
             batch_end_callback=batch_end_callback, eval_end_callback=eval_end_callback,
             eval_batch_end_callback=eval_batch_end_callback, monitor=monitor, logger=self.logger,
+            checkpoint=checkpoint, done=0 if saved is None else saved.epoch - begin_epoch,
         )  # fmt: skip
 
     def score(self, eval_data, eval_metric, num_batch=None, batch_end_callback=None, score_end_callback=None,
@@ -128,11 +144,11 @@ class BaseModule:
     def save_params(self, fname) -> None:
         """Write parameters and states to a path or URL, as `arg:<name>` and `aux:<name>`."""
         arg_params, aux_params = self.get_params()
-        checkpoint.write_params(fname, arg_params, aux_params)
+        files.write_params(fname, arg_params, aux_params)
 
     def load_params(self, fname) -> None:
         """Read what `save_params` or a checkpoint wrote. Raises FormatError for a file of another kind."""
-        self.set_params(*checkpoint.read_params(fname))
+        self.set_params(*files.read_params(fname))
 
     # ---- what a subclass defines ----
 
@@ -244,6 +260,10 @@ class BaseModule:
         """The outputs as they are now, on their way to this process; calling it waits for them."""
         values = nd.fetch(self.get_outputs())
         return lambda: [value.result() for value in values]
+
+    def _refuse_unsaved(self) -> None:
+        """Raise ParameterError if `fit` cannot keep the whole state of a training."""
+        raise ParameterError(f"fit: checkpoint needs a Module, this is a {type(self).__name__}; use callbacks.")
 
     def _at_step(self) -> tuple[Any, Sequence, Sequence]:
         """For `Progress`: the store, the states that each step changes, the lanes whose random streams count."""

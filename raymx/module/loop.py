@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from raymx import metric as metrics
 from raymx.errors import MXNetError
+from raymx.module import saving
 from raymx.module.progress import Progress, pass_over
 
 
@@ -62,20 +63,21 @@ class Backlog:
 def train(module, data, begin_epoch: int, num_epoch: int, *, eval_metric, validation_metric=None, eval_data=None,
           epoch_end_callback=None, batch_end_callback=None, eval_end_callback=None, eval_batch_end_callback=None,
           monitor=None, logger=None, epoch_size: int | None = None, first_nbatch: int = 0,
-          symbol=None) -> None:  # fmt: skip
+          symbol=None, checkpoint=None, done: int = 0) -> None:  # fmt: skip
     """Train a module that has been bound and has an optimizer; see `BaseModule.fit`. `epoch_size` is the number of
     batches of an epoch, if it shall not be one pass over the data; `symbol` what callbacks get, the module's own by
-    default. A worker that was started anew goes on at the step that was under way."""
+    default; `checkpoint` where the state after each epoch goes, the first `done` of which are not trained again. A
+    worker that was started anew goes on at the step that was under way."""
     logger = logger or logging.getLogger("raymx")
-    progress = Progress(begin_epoch, *module._at_step())
-    _, first, done = progress.begin
+    progress = Progress(begin_epoch + done, *module._at_step())
+    _, first, batches_done = progress.begin
     pass_over(data, min(first, num_epoch) - begin_epoch, epoch_size, batches_of)
     for epoch in range(first, num_epoch):
         began = time.perf_counter()
         if eval_metric is not None:
             eval_metric.reset()
         train_epoch(module, epoch, batches_of(data, epoch_size), eval_metric, batch_end_callback, monitor, first_nbatch,
-                    progress, done if epoch == first else 0)  # fmt: skip
+                    progress, batches_done if epoch == first else 0)  # fmt: skip
         log_metric(logger, epoch, "Train", eval_metric)
         logger.info("Epoch[%d] Time cost=%.3f", epoch, time.perf_counter() - began)
         module._end_epoch()
@@ -85,6 +87,8 @@ def train(module, data, begin_epoch: int, num_epoch: int, *, eval_metric, valida
             score(module, eval_data, validation_metric, epoch=epoch, batch_end_callback=eval_batch_end_callback,
                   score_end_callback=eval_end_callback)  # fmt: skip
             log_metric(logger, epoch, "Validation", validation_metric)
+        if checkpoint is not None:
+            saving.save(checkpoint, epoch + 1, module)
         if epoch_size is None:
             data.reset()
 

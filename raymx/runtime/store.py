@@ -137,7 +137,7 @@ class ShardLink:
             self._send(*push)
 
     def _lost(self, error: RayActorError) -> ShardLostError:
-        hint = "its state is gone; start again from a checkpoint (fit(..., resume='auto')), or launch with replicas=1"
+        hint = "its state is gone; start again from a checkpoint, or launch with replicas=1"
         return ShardLostError(f"worker {self.job.rank}: {self.name} was lost ({type(error).__name__}); {hint}.")
 
     @staticmethod
