@@ -19,7 +19,7 @@ def blocks(page: Path):
     text = page.read_text()
     for found in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         line = text[: found.start(1)].count("\n") + 1
-        marks = [pytest.mark.ray] if "gpu(" in found[1] else []
+        marks = [pytest.mark.ray] if "gpu(" in found[1] or "mx.launch(" in found[1] else []
         yield pytest.param(page, line, found[1], id=f"{page.stem}-{line}", marks=marks)
 
 
