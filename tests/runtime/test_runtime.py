@@ -1,5 +1,6 @@
 """The life of a process that uses devices: threads, forks, shutdown, and its end, good or bad. Mostly scripts."""
 
+import gc
 import os
 import re
 import threading
@@ -291,6 +292,7 @@ def check_no_leak(context) -> None:
         mx.nd.waitall()
 
     def settled():
+        gc.collect()  # what earlier tests left in cycles
         s._lane.send()  # what was freed, too
         mx.nd.waitall()
         return runtime.describe(context)
