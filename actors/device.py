@@ -111,6 +111,12 @@ class DeviceRunner:
         self._exports, self._arrived = [], None
         return failures
 
+    def abandon(self) -> None:
+        """Forget every array, so that what is left of a run under way fails at once; their memory stays, as a kernel
+        may be using it."""
+        self._abandoned = self.arrays, self.programs, self._prepared
+        self.arrays, self.programs, self._prepared = {}, {}, {}
+
     def _call(self, task) -> None:
         op = task[0]
         if op.__class__ is int:

@@ -100,8 +100,15 @@ class DeviceHost:
             message.answer.set_exception(error)
 
     def close(self) -> None:
-        """End the thread after what it is doing now; what has not run never will."""
+        """End the thread after the task that it is at; what has not run never will, and whoever waits is told."""
         self.fail(DeviceLostError(f"{self.runner.name} was shut down; its arrays are gone."))
+        self.halt()
+
+    def halt(self) -> None:
+        """End the thread after the task that it is at, and tell nobody: the interpreter ends."""
+        if self._broken is None:
+            self._broken = DeviceLostError(f"{self.runner.name} has ended with the interpreter.")
+        self.runner.abandon()
         self._ready.put(None)
         self._thread.join(timeout=5)
 

@@ -64,8 +64,8 @@ def _cluster():
     finally:
         if not _uses_cluster:
             _uses_cluster = True
-            atexit.unregister(shutdown)
-            atexit.register(shutdown)
+            atexit.unregister(_at_exit)
+            atexit.register(_at_exit)
 
 
 def init(address: str | None = None, virtual_gpus: int | None = None, **ray_options) -> None:
@@ -162,6 +162,17 @@ def shutdown() -> None:
             _leave()
 
 
+def _at_exit() -> None:
+    """The interpreter ends. Who waits after this, in a handler that runs later, does not wait long."""
+    try:
+        shutdown()
+    finally:
+        config.set(timeout_s=1.0)
+        here: Any = engine.lanes.get(_HERE)
+        if here is not None:
+            here.transport.halt()
+
+
 def _write_trace() -> None:
     for each in list(engine.lanes.values()):
         with contextlib.suppress(MXNetError):  # a lost device has no more events
@@ -196,7 +207,7 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(shutdown)
+atexit.register(_at_exit)
 
 __all__ = ["Arrival", "DeviceLostError", "current_job", "describe", "device_pid", "engine", "init", "lane", "launch",
            "num_gpus", "restart", "seed", "shard_links", "shutdown", "wait_all"]  # fmt: skip

@@ -134,6 +134,10 @@ class LocalTransport:
     def close(self) -> None:
         self._host.close()
 
+    def halt(self) -> None:
+        """The interpreter ends: no kernel may be running when libraries take themselves down."""
+        self._host.halt()
+
 
 class NaiveTransport(LocalTransport):
     """The engine `naive`: every task runs in the caller, and an error is raised where it happens."""
@@ -173,6 +177,9 @@ class NaiveTransport(LocalTransport):
         return {"pid": os.getpid(), "arrays": len(self._runner.arrays), "programs": len(self._runner.programs)}
 
     def close(self) -> None:
+        pass
+
+    def halt(self) -> None:
         pass
 
 
