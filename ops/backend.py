@@ -51,6 +51,14 @@ def layouts(xp) -> tuple[str, ...]:
     return (BLOCKED, NHWC) if onednn.has_avx512() else (NHWC,)
 
 
+def load() -> None:
+    """Load what NumPy's kernels need. Done before a device's thread starts: a process that is forked in the middle of
+    an import has half a module."""
+    import threadpoolctl  # noqa: F401
+
+    active(numpy)
+
+
 def use_threads(n: int) -> None:
     """Let kernels that the calling thread starts use `n` threads; 0 = OMP_NUM_THREADS, or one for each core that this
     process may use."""

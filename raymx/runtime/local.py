@@ -185,6 +185,7 @@ class NaiveTransport(LocalTransport):
 
 def connect(name: str) -> LocalTransport:
     """The transport of the device in this process."""
+    backend.load()
     return NaiveTransport(name) if config.get("engine") == "naive" else LocalTransport(name)
 
 
