@@ -15,7 +15,7 @@ from raymx import config
 from raymx.errors import ParameterError
 
 POINTS = {
-    "worker": ("push:before", "push:between", "pull:before", "pull:after", "checkpoint"),
+    "worker": ("push:before", "push:between", "pull:before", "pull:after"),
     "shard": ("push:received", "push:applied", "pull:answering", "checkpoint"),
     "device": ("run",),
 }
