@@ -63,6 +63,7 @@ class Keeper:
 
     def optimizer_states(self) -> bytes | None:
         """The optimizer's states, with counts; None without an optimizer."""
+        faults.point("states")
         with self._changed:
             return None if self.shard.updater is None else self.shard.updater.get_states()
 
@@ -73,6 +74,20 @@ class Keeper:
     def set_optimizer(self, settings: Any) -> None:
         """From now on rounds are gradients, which this optimizer applies; settings may be given again, changed."""
         self._take(("set_optimizer", settings))
+
+    def order(self, rank: int, number: int, method: str, *args) -> None:
+        """Call `set_optimizer`, `load_optimizer_states` or `tell` once, though a worker that was started anew asks for
+        it again: its orders are numbered from 1."""
+        self._take(("order", rank, number, method, args))
+
+    def tell(self, topic: str, value: Any) -> None:
+        """Keep what a worker lets the others know."""
+        self._take(("tell", topic, value))
+
+    def told(self, topic: str) -> Any:
+        """What a worker told last, or None."""
+        with self._changed:
+            return self.shard.told.get(topic)
 
     def leave(self, rank: int) -> None:
         """This worker pushes no more."""
@@ -89,6 +104,8 @@ class Keeper:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while late := [key for key, version in wanted.items() if not self.shard.has(key, version)]:
+                if ahead := self.shard.ahead(rank, late[0]):
+                    raise self._unequal(late[0], ahead)
                 if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
                     raise self._straggling(late, timeout_s)
             values, ticket = self.shard.get(rank, wanted), self._ticket
@@ -184,6 +201,13 @@ class Keeper:
             updater.set_states(self.shard.updater.get_states())
         self.shard.updater, self.optimizer = updater, settings
 
+    def _on_order(self, rank: int, number: int, method: str, args: tuple) -> None:
+        if self.shard.ordered(rank, number):
+            getattr(self, f"_on_{method}")(*args)
+
+    def _on_tell(self, topic: str, value: Any) -> None:
+        self.shard.told[topic] = value
+
     def _on_configure(self, sync: bool) -> None:
         if self._configured not in (None, sync):
             words = {True: "dist_sync", False: "dist_async"}
@@ -224,6 +248,13 @@ class Keeper:
                     self._replica = self._ticket = None
             return
         raise KVStoreTimeoutError(f"{self.name}: its replica has not answered in time.")
+
+    def _unequal(self, key: Key, ahead: Sequence[int]) -> KVStoreError:
+        return KVStoreError(
+            f"{self.name}: round {self.shard.entries[key].version + 1} of key {key!r} would wait for ever for "
+            f"{_workers(ahead)}, which waits at a barrier or checkpoint; between two of them all workers must push "
+            "equally often: give each the same number of batches (epoch_size, ResizeIter)."
+        )
 
     def _straggling(self, late: Sequence[Key], timeout_s: float) -> KVStoreError:
         key = late[0]

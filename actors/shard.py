@@ -69,9 +69,11 @@ class Shard:
         self.entries: dict[Key, Entry] = {}
         self.updater: Any = None
         self.notes: dict[int, tuple[Any, Any]] = {}  # rank → its last step, and what it noted when that began
+        self.told: dict[str, Any] = {}  # topic → what a worker lets the others know of it
         self.applied = 0  # rounds, or pushes where they are applied one by one
         self._gone: set[int] = set()  # ranks that will push no more
         self._barriers: dict[int, int] = {}  # rank → how many barriers it has reached
+        self._orders: dict[int, int] = {}  # rank → number of the last order that it gave
         self._freeze = freeze
 
     # ---- events ----
@@ -121,6 +123,13 @@ class Shard:
         if rank not in self.notes or step >= self.notes[rank][0]:
             self.notes[rank] = step, progress
 
+    def ordered(self, rank: int, number: int) -> bool:
+        """Whether a worker's order of this number, counted from 1, is new; one that was started anew repeats them."""
+        self._check_rank(rank)
+        fresh = number > self._orders.get(rank, 0)
+        self._orders[rank] = max(number, self._orders.get(rank, 0))
+        return fresh
+
     def reach(self, rank: int, number: int) -> bool:
         """A worker is at its barrier `number`, counted from 1; whether all are there."""
         self._check_rank(rank)
@@ -145,6 +154,12 @@ class Shard:
         """The workers for whose push the next round of the key waits."""
         entry = self._entry("pull", key)
         return self._missing(entry, entry.version + 1)
+
+    def ahead(self, rank: int, key: Key) -> list[int]:
+        """Of the workers for whose push the next round waits, those at a later barrier than this one: they push no more
+        before it comes there, too."""
+        reached = self._barriers.get(rank, 0)
+        return [r for r in self.lagging(key) if self._barriers.get(r, 0) > reached]
 
     def get(self, rank: int, wanted: Mapping[Key, int]) -> list[np.ndarray]:
         """Each key's value in the version that is wanted, if that is the one before the current, else the current one;
@@ -172,16 +187,18 @@ class Shard:
                 for key, e in self.entries.items()
             },
             "notes": dict(self.notes),
+            "told": dict(self.told),
             "applied": self.applied,
             "gone": sorted(self._gone),
             "barriers": dict(self._barriers),
+            "orders": dict(self._orders),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `snapshot` gave."""
         self.workers, self.sync, self.applied = state["workers"], state["sync"], state["applied"]
         self._gone, self._barriers = set(state["gone"]), dict(state["barriers"])
-        self.notes = dict(state["notes"])
+        self._orders, self.notes, self.told = dict(state["orders"]), dict(state["notes"]), dict(state["told"])
         self.entries = {
             key: Entry(
                 np.array(frozen[version]), version, dict(frozen), dict(sent), {n: dict(r) for n, r in rounds.items()}

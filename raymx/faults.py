@@ -16,7 +16,7 @@ from raymx.errors import ParameterError
 
 POINTS = {
     "worker": ("push:before", "push:between", "pull:before", "pull:after"),
-    "shard": ("push:received", "push:applied", "pull:answering", "checkpoint"),
+    "shard": ("push:received", "push:applied", "pull:answering", "checkpoint", "states"),
     "device": ("run",),
 }
 _PLAN = re.compile(r"(shard|worker|device) (\d+\.\d+) at ([a-z:]+) (\d+)")

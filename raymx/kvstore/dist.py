@@ -11,8 +11,9 @@ from __future__ import annotations
 import queue
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,16 +71,17 @@ class DistKVStore(local.KVStore):
         self.restarted = self._job.attempt > 0
         self._kept: dict[Key, Kept] = {}
         self._pushed: dict[Key, int] = {}
-        self._barriers = 0
+        self._barriers = self._orders = 0  # how many there were, for those who count
         self._compression: Compression | None = None
         self._note: tuple[int, Any] | None = None
         self.trainings = 0  # how many loops have begun on this store; see raymx.module.progress
         self._courier = Courier(runtime.shard_links(self._job, "async" not in type, self.close))
         self._noted: dict[Key, int] = {}  # how often each key had been pushed at the step to go on from
+        self._counted = 0, 0  # barriers and orders at that step
         self.progress: Any = None  # what the worker that was here before noted of that step
         noted = self._courier.come_back() if self.restarted else None
         if noted is not None:
-            self._noted, self.progress = noted[1]
+            (self._noted, *self._counted), self.progress = noted[1]
 
     # ---- values ----
 
@@ -154,7 +156,7 @@ class DistKVStore(local.KVStore):
         rate, weight decay, …) from the next round on; states stay. Only worker 0's counts; all must call it."""
         settings = updating.described(optimizer)
         if self.rank == 0:
-            self._courier.set_optimizer(settings)
+            self._order("set_optimizer", settings)
         self.barrier()
 
     def _set_updater(self, updater) -> None:
@@ -186,7 +188,17 @@ class DistKVStore(local.KVStore):
         states = pickle.loads(storage.read_bytes(fname))
         if len(states) != self._job.shards:
             raise KVStoreError(f"{fname}: states of {len(states)} shards, but there are {self._job.shards}.")
-        self._courier.everywhere("load_optimizer_states", *states)
+        self.load_states(dict(enumerate(states)))
+
+    def states(self, shard: int) -> bytes:
+        """The states that a shard holds, with update counts; no bytes without an optimizer."""
+        return self._courier.one(shard, "optimizer_states") or b""
+
+    def load_states(self, states: Mapping[int, bytes]) -> None:
+        """Give shards what `states` gave; no bytes for nothing. Unpickles."""
+        for shard, each in states.items():
+            if each:
+                self._order("load_optimizer_states", each, shards=(shard,))
 
     # ---- together ----
 
@@ -197,11 +209,35 @@ class DistKVStore(local.KVStore):
 
     _barrier = barrier
 
+    def tell(self, topic: str, value: Any, wait: bool = True) -> None:
+        """Let the others, and a worker that is started anew in this one's place, know something."""
+        self._order("tell", topic, value, shards=(0,), wait=wait)
+
+    def told(self, topic: str) -> Any:
+        """What was told last on a topic, or None. Does not wait for anybody to tell it."""
+        return self._courier.one(0, "told", topic)
+
+    def agree(self, topic: str, decide: Callable[[], Any]) -> Any:
+        """What worker 0 decided on a topic, once for the whole job. Waits for every worker."""
+        if self.rank == 0:
+            self.tell(topic, self.told(topic) or (decide(),))
+        self.barrier()
+        return self.told(topic)[0]
+
     def note(self, step: Any, progress: Any) -> None:
         """Say with the next push how far this worker is as `step` begins, should it have to be started anew: it then
         finds this in `progress`, and its pulls give the weights with which the step began. A function is called as the
         push leaves, from another thread, and what it returns is kept."""
-        self._note = step, (dict(self._pushed), progress)
+        self._note = step, ((dict(self._pushed), self._barriers, self._orders), progress)
+
+    def go_on(self) -> None:
+        """Count barriers and orders from where they were when the step began that this worker goes on with."""
+        self._barriers, self._orders = self._counted
+
+    def _order(self, method: str, *args, shards: Sequence[int] | None = None, wait: bool = True) -> None:
+        """Let shards (all of them) call something that must not be repeated if this worker is started anew."""
+        self._orders += 1
+        self._courier.order(self._orders, range(self._job.shards) if shards is None else shards, method, args, wait)
 
     def close(self) -> None:
         """Push no more: rounds go on without this worker."""
@@ -273,8 +309,17 @@ class Courier:
                 by_shard[part.shard][key] = host if part.window is None else host.reshape(-1)[part.window]
         self._ask(lambda: [link.ask("create", each) for link, each in zip(self._links, by_shard, strict=True)])
 
-    def set_optimizer(self, settings: str) -> None:
-        self._ask(lambda: [link.ask("set_optimizer", settings) for link in self._links])
+    def order(self, number: int, shards: Sequence[int], method: str, args: tuple, wait: bool) -> None:
+        links = [self._links[shard] for shard in shards]
+        call = partial(self._order, links, number, method, args)
+        if wait:
+            self._ask(call)
+        else:
+            self._queue.put(("ask", call, Future()))
+
+    def one(self, shard: int, method: str, *args) -> Any:
+        """The answer of one shard."""
+        return self._ask(partial(self._links[shard].ask, method, *args))
 
     def everywhere(self, method: str, *each) -> list:
         """The answers of all shards; `each` holds an argument for each of them."""
@@ -327,6 +372,11 @@ class Courier:
                 else:
                     group.append(following[1:])
             (self._push if kind == "push" else self._pull)(group)
+
+    @staticmethod
+    def _order(links, number: int, method: str, args: tuple) -> None:
+        for link in links:
+            link.ask("order", link.job.rank, number, method, *args)
 
     def _answer(self, call, answer: Future) -> None:
         try:
@@ -382,8 +432,8 @@ def _written(notes: list[tuple]) -> tuple | None:
     """The last note, with what it holds."""
     if not notes:
         return None
-    step, (pushed, progress) = notes[-1]
-    return step, (pushed, progress() if callable(progress) else progress)
+    step, (counts, progress) = notes[-1]
+    return step, (counts, progress() if callable(progress) else progress)
 
 
 def _meet(kind: str, group, following) -> bool:

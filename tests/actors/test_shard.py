@@ -90,6 +90,25 @@ def test_pushes_one_by_one_are_each_applied_once():
     assert s.applied == 4 and s.get(0, {"w": 4})[0].tolist() == [5, 6]
 
 
+def test_orders_that_a_worker_repeats_are_dropped():
+    s = shard()
+    assert [s.ordered(0, n) for n in (1, 2, 1, 2, 3)] == [True, True, False, False, True]
+    assert s.ordered(1, 1)
+    again = Shard(2)
+    again.restore(s.snapshot())
+    assert not again.ordered(0, 3) and again.ordered(1, 2)
+
+
+def test_who_waits_at_a_later_barrier_pushes_no_more_for_a_round():
+    s = shard(workers=3)
+    s.push(0, [Push("w", 1, array(1, 1))])
+    assert s.ahead(0, "w") == []
+    s.reach(2, 1)
+    assert s.ahead(0, "w") == [2]
+    s.reach(0, 1)
+    assert s.ahead(0, "w") == []
+
+
 def test_barriers():
     s = shard()
     assert not s.reach(0, 1) and s.absent(1) == [1]

@@ -7,7 +7,7 @@ import pytest
 
 import raymx as mx
 from raymx import runtime
-from raymx.errors import KVStoreError, KVStoreTimeoutError
+from raymx.errors import KVStoreError, KVStoreTimeoutError, MXNetError
 
 pytestmark = pytest.mark.ray
 NO_CPUS = {"CPU": 0}  # the session's cluster is small
@@ -167,6 +167,33 @@ def test_a_worker_that_never_comes_is_named():
 
     with pytest.raises(KVStoreTimeoutError, match=r"shard 0 of 1: barrier 1 still waits for worker 1 after 1 s"):
         launched(work, 2, 1)
+
+
+def test_a_round_that_would_wait_for_ever_is_an_error_at_once():
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        kv.init(0, mx.nd.ones((2,)))
+        for _ in range(1 + kv.rank):
+            kv.push(0, mx.nd.ones((2,)))
+            kv.pull(0, out := mx.nd.zeros((2,)))
+        out.wait_to_read()
+        kv.barrier()
+
+    with pytest.raises(MXNetError, match=r"round 2 of key 0 would wait for ever for worker 0, which waits at a barrier"):
+        launched(work, 2, 1)
+
+
+def test_what_worker_0_decides_holds_for_all():
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        first = kv.agree("colour", lambda: f"that of {kv.rank}")
+        return first, kv.agree("colour", lambda: "another"), kv.told("nothing")
+
+    assert launched(work, 2, 2) == [("that of 0", "that of 0", None)] * 2
 
 
 def test_rows_of_a_value():
