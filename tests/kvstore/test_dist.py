@@ -181,7 +181,7 @@ def test_a_round_that_would_wait_for_ever_is_an_error_at_once():
         out.wait_to_read()
         kv.barrier()
 
-    with pytest.raises(MXNetError, match=r"round 2 of key 0 would wait for ever for worker 0, which waits at a barrier"):
+    with pytest.raises(MXNetError, match=r"round 2 of key 0 would wait for ever for worker 0, which waits at"):
         launched(work, 2, 1)
 
 
