@@ -51,6 +51,10 @@ class ShardLostError(KVStoreError):
     """The process of a shard is gone, and no replica has its state."""
 
 
+class PlacementError(MXNetError):
+    """A launched job asks for more than the cluster has to give."""
+
+
 class WorkerLostError(MXNetError):
     """A worker of a launched job is gone or failed, and was not or could not be started anew."""
 

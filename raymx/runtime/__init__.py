@@ -108,12 +108,12 @@ def shard_links(of, sync: bool, close):
     return job.links(of, sync)
 
 
-def launch(fn, num_workers: int, **options) -> list[Any]:
-    """See raymx.launch."""
+def launch(fn, args: tuple, **options) -> list[Any]:
+    """Run a function or script in the workers of a job; see raymx.launch, which checks and documents the options."""
     with _cluster():
         from raymx.runtime import job
 
-        return job.launch(fn, num_workers, **options)
+        return job.launch(fn, args, **options)
 
 
 def num_gpus() -> int:

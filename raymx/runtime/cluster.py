@@ -6,9 +6,11 @@ import contextlib
 import itertools
 import math
 import os
+import signal
 import site
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raymx import config
@@ -26,6 +29,7 @@ from raymx.engine.recorder import again
 from raymx.engine.segment import Failure, Report, Segment
 from raymx.errors import ContextError, DeviceError, DeviceLostError, DeviceStartError, DeviceTimeoutError
 from raymx.runtime.local import Promise, stopped
+from raymx.runtime.placement import in_bundle, on_node
 
 SOON_S = 0.0003  # less than a Ray call costs
 _started_ray = False  # whether this process started Ray, and so ends it
@@ -49,13 +53,23 @@ def join(address: str | None = None, **options) -> None:
         os.environ.setdefault("RAY_worker_niceness", "0")
     else:
         defaults.pop("include_dashboard")
-    try:
-        ray.init(address=address, **{**defaults, **options})
-    except ConnectionError:
-        if address is not None or os.environ.get("RAY_ADDRESS"):
-            raise
-        ray.init(address="local", **{**defaults, "include_dashboard": False, **options})  # the noted cluster is dead
+    with _handlers_kept():
+        try:
+            ray.init(address=address, **{**defaults, **options})
+        except ConnectionError:
+            if address is not None or os.environ.get("RAY_ADDRESS"):
+                raise
+            ray.init(address="local", **{**defaults, "include_dashboard": False, **options})  # the noted one is dead
     _started_ray = True
+
+
+@contextlib.contextmanager
+def _handlers_kept():
+    """Ray sets a handler for SIGTERM; inside, one that the process has already stays."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def dump_code(value) -> bytes:
@@ -110,9 +124,19 @@ def after_fork() -> None:
 _gpus: list[tuple[str, int]] = []  # (node id, index on the node) of every GPU seen; numbers never change
 
 
+_launched = False  # whether this process is a worker of a launched job: its devices then stay on its node
+_reserved = 0  # GPUs that are this worker's own, at the end of its placement group
+
+
+def settle(devices: int) -> None:
+    """This process is a launched job's worker, with so many devices of its own."""
+    global _launched, _reserved
+    _launched, _reserved = True, 0 if config.get("virtual_gpus") else devices
+
+
 def num_gpus() -> int:
-    """GPUs of the cluster, or the virtual ones."""
-    return config.get("virtual_gpus") or len(_real_gpus())
+    """GPUs of the cluster, or this worker's own, or the virtual ones."""
+    return config.get("virtual_gpus") or _reserved or len(_real_gpus())
 
 
 def _real_gpus() -> list[tuple[str, int]]:
@@ -132,25 +156,40 @@ def connect(kind: str, index: int) -> RayTransport:
     Raises ContextError for a GPU that the cluster lacks, DeviceStartError when the actor does not start.
     """
     name = f"{kind}({index})"
-    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
+    join()
+    here = ray.get_runtime_context().get_node_id() if _launched else None
+    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": on_node(here)}
     backend = "cpu"
     if kind == "gpu":
         count = num_gpus()
         if index >= count:
             raise ContextError(
                 f"{name}: there {'is' if count == 1 else 'are'} {count} GPU{'' if count == 1 else 's'} "
-                f"({'virtual' if config.get('virtual_gpus') else 'in the Ray cluster'}); use a smaller number, or "
+                f"({_kind_of_gpus()}); use a smaller number, or "
                 f"emulate more with RAYMX_VIRTUAL_GPUS={index + 1} or raymx.init(virtual_gpus={index + 1})."
             )
         if not config.get("virtual_gpus"):
-            node = _real_gpus()[index][0]
             backend = "gpu"
-            options = {"num_cpus": 0, "num_gpus": 1, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, False)}
-    join()
+            options = {"num_cpus": 0, "num_gpus": 1, "scheduling_strategy": _place_of_gpu(index)}
     actor = start_device(name, backend, config.snapshot(), **options)
     transport = RayTransport(name, actor)
     transport.wait_until_started(config.get("start_timeout_s"))
     return transport
+
+
+def _kind_of_gpus() -> str:
+    if config.get("virtual_gpus"):
+        return "virtual"
+    return "this worker's own, of devices_per_worker" if _reserved else "in the Ray cluster"
+
+
+def _place_of_gpu(index: int):
+    """The scheduling strategy for the actor of a real GPU."""
+    if not _reserved:
+        return NodeAffinitySchedulingStrategy(_real_gpus()[index][0], False)
+    group = get_current_placement_group()
+    assert group is not None, "a worker with devices is in a placement group"
+    return in_bundle(group, group.bundle_count - _reserved + index)
 
 
 class RayTicket:

@@ -12,17 +12,19 @@ import os
 import runpy
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+import raymx
 from raymx import config
 from raymx.actors.remote import start_worker
-from raymx.errors import DeviceLostError, MXNetError, WorkerLostError
-from raymx.runtime import cluster, store
+from raymx.errors import DeviceLostError, KVStoreTimeoutError, MXNetError, WorkerLostError
+from raymx.runtime import cluster, placement, store
 from raymx.runtime.store import Job, ShardLink
 
 _log = logging.getLogger("raymx")
@@ -69,26 +71,14 @@ def leave() -> None:
         _own = None
 
 
-def launch(
-    fn: Callable | str,
-    num_workers: int,
-    num_servers: int | None = None,
-    replicas: int | None = None,
-    resources: Mapping[str, float] | None = None,
-    args: Sequence = (),
-    max_restarts: int = 3,
-) -> list[Any]:
-    """Run `fn(*args)`, or the script at the path `fn` with these arguments, in `num_workers` processes of the cluster;
-    the results in the order of ranks. See raymx.launch."""
+def launch(fn: Callable | str, args: tuple, **options) -> list[Any]:
+    """Run `fn(*args)`, or the script at the path `fn` with these arguments, in the workers of a job; the results in the
+    order of ranks. See raymx.launch; the options are Supervisor's."""
+    code = fn if isinstance(fn, str) else cloudpickle.dumps(fn)
     cluster.join()
-    shards = num_servers or num_workers
-    supervisor = Supervisor(num_workers, shards, min(1, shards - 1) if replicas is None else replicas,
-                            dict(resources or {"CPU": 1}), max_restarts)  # fmt: skip
+    supervisor = Supervisor(**options)
     try:
-        supervisor.start_shards()
-        code = fn if isinstance(fn, str) else cloudpickle.dumps(fn)
-        for rank in range(num_workers):
-            supervisor.start_worker(rank, code, tuple(args))
+        supervisor.start(code, args)
         return supervisor.results()
     finally:
         supervisor.stop()
@@ -98,17 +88,32 @@ def run(job: Job, code: bytes | str, args: tuple) -> Any:
     """What a worker's process does: the user's function or script."""
     global _current
     _current = job
+    cluster.settle(job.devices)
     result = None
-    if isinstance(code, bytes):
-        result = cloudpickle.loads(code)(*args)
-    else:
-        _run_script(code, args)
+    try:
+        if isinstance(code, bytes):
+            result = cloudpickle.loads(code)(*args)
+        else:
+            _run_script(code, args)
+    except Exception as error:
+        error.add_note(_users_frames(error, job.rank))
+        raise
     from raymx import runtime
 
     runtime.wait_all()
     for close in _at_end:
         close()
     return result
+
+
+_OURS = tuple(f"{os.path.dirname(str(module.__file__))}{os.sep}" for module in (raymx, ray))
+
+
+def _users_frames(error: BaseException, rank: int) -> str:
+    """Where in the user's code a worker was, in the words of a traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [f for f in frames if not f.filename.startswith(_OURS) and "runpy" not in f.filename]
+    return f"Traceback of worker {rank} (most recent call last):\n{''.join(traceback.format_list(users)).rstrip()}"
 
 
 def _run_script(path: str, args: tuple) -> None:
@@ -127,39 +132,55 @@ def _run_script(path: str, args: tuple) -> None:
 class Supervisor:
     """Starts the processes of a job and replaces those that are lost."""
 
-    def __init__(self, workers: int, shards: int, replicas: int, resources: Mapping[str, float] = {}, max_restarts=0):
-        if replicas not in (0, 1) or (replicas and shards < 1):
-            raise MXNetError(f"launch: replicas must be 0 or 1, got {replicas}.")
+    def __init__(self, workers: int, shards: int, replicas: int, devices: int = 0,
+                 resources: Mapping[str, float] = {}, max_restarts: int = 0):  # fmt: skip
         self.name = f"raymx-{secrets.token_hex(4)}"
-        self._workers, self._shards, self._replicas = workers, shards, replicas
-        self._resources, self._restarts_left = dict(resources), max_restarts
+        self._workers, self._shards, self._replicas, self._devices = workers, shards, replicas, devices
+        self._restarts_left = max_restarts
+        self._places = placement.Places(self.name, resources, 0 if config.get("virtual_gpus") else devices)
         self._actors: dict[int, list] = {shard: [] for shard in range(shards)}  # by incarnation; None for a lost one
+        self._nodes: dict[Any, str | None] = {}  # where each of these actors was told to go
         self._code: dict[int, tuple[bytes | str, tuple]] = {}
         self._attempts: dict[int, int] = {}
         self._running: dict[Any, tuple[str, int, Any]] = {}  # ref of a call → what ends with it
 
     def job(self, rank: int, attempt: int = 0) -> Job:
         """The job as worker `rank` sees it."""
-        return Job(self.name, rank, self._workers, self._shards, self._replicas, attempt)
+        return Job(self.name, rank, self._workers, self._shards, self._replicas, attempt, self._devices)
+
+    def start(self, code: bytes | str, args: tuple) -> None:
+        """Start the job's processes, which run the user's code. Raises PlacementError, KVStoreTimeoutError."""
+        self._places.reserve(self._workers)
+        self.start_shards()
+        for rank in range(self._workers):
+            self.start_worker(rank, code, args)
 
     def start_shards(self) -> None:
-        """Start every shard and its replica; wait until they are there."""
+        """Start every shard and its replica; wait until they are there. Raises KVStoreTimeoutError."""
         for shard in range(self._shards):
             for _ in range(1 + self._replicas):
                 self._start_shard(shard)
         started = [actor.describe.remote() for actors in self._actors.values() for actor in actors]
-        ray.get(started, timeout=config.get("start_timeout_s"))
+        timeout_s = config.get("start_timeout_s")
+        try:
+            ray.get(started, timeout=timeout_s)
+        except GetTimeoutError:
+            late = len(ray.wait(started, num_returns=len(started), timeout=0)[1])
+            raise KVStoreTimeoutError(
+                f"launch: {late} of {len(started)} processes of shards and replicas have not started within "
+                f"{timeout_s:g} s (switch start_timeout_s)."
+            ) from None
         if self._replicas:
-            timeout_s = config.get("start_timeout_s")
             ray.get([first.adopt.remote(second, timeout_s) for first, second in self._actors.values()])
 
     def start_worker(self, rank: int, code: bytes | str, args: tuple) -> None:
         """Let worker `rank` run the user's code."""
         attempt = self._attempts[rank] = self._attempts.get(rank, -1) + 1
         self._code[rank] = code, args
-        resources = dict(self._resources)
-        options = {"num_cpus": resources.pop("CPU", 0), "num_gpus": resources.pop("GPU", 0), "resources": resources}
-        actor = start_worker(self.job(rank, attempt), config.snapshot(), scheduling_strategy="SPREAD", **options)
+        settings = config.snapshot()
+        if settings["virtual_gpus"] and self._devices:
+            settings["virtual_gpus"] = self._devices
+        actor = start_worker(self.job(rank, attempt), settings, **self._places.options(rank))
         self._running[actor.run.remote(_RUNNER, code, args)] = "worker", rank, actor
 
     def results(self) -> list[Any]:
@@ -186,6 +207,7 @@ class Supervisor:
         if refs:
             ray.wait(refs, num_returns=len(refs), timeout=_ENDED_S)
         self._running.clear()
+        self._places.remove()
 
     # ---- what ends before its time ----
 
@@ -211,7 +233,10 @@ class Supervisor:
 
     def _start_shard(self, shard: int):
         actors = self._actors[shard]
-        actor = store.start(self.job(0), shard, len(actors))
+        taken = [self._nodes[actor] for actor in actors if actor is not None]
+        node = placement.chosen(shard, taken, placement.nodes())
+        actor = store.start(self.job(0), shard, len(actors), scheduling_strategy=placement.on_node(node))
+        self._nodes[actor] = node
         actors.append(actor)
         self._running[actor.watch.options(concurrency_group="watch").remote()] = "shard", shard, actor
         return actor

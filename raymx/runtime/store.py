@@ -29,6 +29,7 @@ class Job(NamedTuple):
     shards: int
     replicas: int
     attempt: int = 0  # how many workers of this rank died before
+    devices: int = 0  # that are this worker's own: gpu(0), gpu(1), …; none are where it is 0
 
 
 def shard_name(job: str, shard: int, incarnation: int) -> str:
@@ -37,11 +38,11 @@ def shard_name(job: str, shard: int, incarnation: int) -> str:
 
 
 def start(job: Job, shard: int, incarnation: int, **options):
-    """Start a shard's actor, found by `shard_name`; its handle."""
+    """Start a shard's actor, found by `shard_name`, with these Ray options; its handle."""
     who = f"shard {shard} of {job.shards}"
     options |= {"name": shard_name(job.name, shard, incarnation), "namespace": NAMESPACE, "num_cpus": 0}
     role = f"shard {shard}.{incarnation}"
-    return start_shard(who, role, job.workers, OPTIMIZERS, config.snapshot(), scheduling_strategy="SPREAD", **options)
+    return start_shard(who, role, job.workers, OPTIMIZERS, config.snapshot(), **options)
 
 
 class ShardLink:

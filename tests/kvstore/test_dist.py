@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import raymx as mx
-from raymx import runtime
 from raymx.errors import KVStoreError, KVStoreTimeoutError, MXNetError
 
 pytestmark = pytest.mark.ray
@@ -14,7 +13,7 @@ NO_CPUS = {"CPU": 0}  # the session's cluster is small
 
 
 def launched(fn, workers, shards, *args, **options):
-    return runtime.launch(fn, num_workers=workers, num_servers=shards, args=args, resources=NO_CPUS, **options)
+    return mx.launch(fn, workers, num_servers=shards, args=args, resources=NO_CPUS, **options)
 
 
 def gradients(rank: int, rounds: int):
