@@ -20,7 +20,6 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-import raymx
 from raymx import config
 from raymx.actors.remote import start_worker
 from raymx.errors import DeviceLostError, KVStoreTimeoutError, MXNetError, WorkerLostError
@@ -106,7 +105,7 @@ def run(job: Job, code: bytes | str, args: tuple) -> Any:
     return result
 
 
-_OURS = tuple(f"{os.path.dirname(str(module.__file__))}{os.sep}" for module in (raymx, ray))
+_OURS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, os.path.dirname(str(ray.__file__)) + os.sep)
 
 
 def _users_frames(error: BaseException, rank: int) -> str:
