@@ -8,7 +8,8 @@ import sys
 
 from harness import add_common_flags, run
 
-NAMES = ("eager", "mlp", "lenet", "resnet", "lstm", "sync", "imports", "overlap", "memory", "planned", "recompute")
+NAMES = ("eager", "mlp", "lenet", "resnet", "lstm", "sync", "imports", "overlap", "memory", "planned", "recompute",
+         "kvstore")  # fmt: skip
 
 
 def main(argv=None) -> int:

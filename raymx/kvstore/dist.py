@@ -341,6 +341,8 @@ class Courier:
         self._ask(call)
 
     def close(self) -> None:
+        if not self._thread.is_alive():
+            return
         self._ask(lambda: [link.ask("leave", link.job.rank) for link in self._links])
         self._queue.put(None)
         self._thread.join(timeout=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 
 import pytest
@@ -21,14 +22,18 @@ TINY = {
     "memory": {"ops": 20, "warm_ops": 5},
     "planned": {"batch": 2},
     "recompute": {"layers": 4, "filters": 4, "side": 4, "batch": 2},
+    "kvstore": {"large": 64, "large_rounds": 1, "model_rounds": 1, "local": 8},
 }
 
 
 def figures(script, name, system):
     """One run of every task of a worker: figures by measure."""
-    bench, harness = script(name).BENCH, script("harness")
-    with config.using(device_threads=config.get("device_threads")):
-        tasks = bench.workers[system](argparse.Namespace(**TINY[name]))
+    module, harness = script(name), script("harness")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(config.using(device_threads=config.get("device_threads")))
+        if hasattr(module, "close"):
+            stack.callback(module.close)
+        tasks = module.BENCH.workers[system](argparse.Namespace(**TINY[name]))
         return {measure: value for task, run in tasks.items() for measure, value in harness.run_task(task, run).items()}
 
 
@@ -46,7 +51,7 @@ def test_command_line(script, name):
     assert {option: getattr(args, option) for option in bench.options} == TINY[name]
 
 
-@pytest.mark.parametrize("name", [name for name in TINY if name != "overlap"])
+@pytest.mark.parametrize("name", [name for name in TINY if name not in ("overlap", "kvstore")])
 def test_in_process(script, name):
     check(script, name, "raymx")
 
@@ -55,6 +60,11 @@ def test_in_process(script, name):
 @pytest.mark.parametrize("name", [name for name in TINY if name not in ("imports", "planned", "recompute")])
 def test_through_actors(script, name):
     check(script, name, "raymx-actor")
+
+
+@pytest.mark.ray
+def test_with_values_of_the_workers_own_processes(script):
+    check(script, "kvstore", "raymx")
 
 
 def check(script, name, system):
