@@ -49,10 +49,12 @@ class DeviceActor:
             self._host.fail(error)
             raise
         report, values = self._host.submit(number, segments, exports).result()
+        faults.point("ran")
         return (report, *values) if exports else report
 
     def deliver(self, token: int, value) -> None:
         """A value that the driver's process promised under `token`."""
+        faults.point("deliver")
         self._host.deliver(token, value)
 
     def describe(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 The switch `fault` holds `ROLE at POINT N`: the process that plays ROLE ends, as by `kill -9`, when it reaches POINT for
 the N-th time. Roles are `shard 0.0` (shard 0 as it was started first; its first replica is `shard 0.1`), `worker 1.0`
-(worker 1 as it was started first), `device 1.0` (any device of that worker).
+(worker 1 as it was started first), `device 1.0` (any device of that worker; at `checkpoint:device` its worker is at the
+point, and ends the first one).
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Callable
 
 from raymx import config
 from raymx.errors import ParameterError
 
+_OF_ITS_WORKER = "checkpoint:device"
 POINTS = {
-    "worker": ("push:before", "push:between", "pull:before", "pull:after"),
+    "worker": ("push:before", "push:between", "pull:before", "pull:after", "checkpoint:writing", "checkpoint:written",
+               "checkpoint:described"),
     "shard": ("push:received", "push:applied", "pull:answering", "checkpoint", "states"),
-    "device": ("run",),
-}
+    "device": ("run", "ran", "deliver", _OF_ITS_WORKER),
+}  # fmt: skip
 _PLAN = re.compile(r"(shard|worker|device) (\d+\.\d+) at ([a-z:]+) (\d+)")
 
 _role = ""  # that this process plays
@@ -38,7 +42,7 @@ def play(role: str) -> None:
         raise ParameterError(
             f"config fault must be like 'shard 0.0 at push:applied 3' (points: {POINTS}), got {plan!r}."
         )
-    if role == f"{found[1]} {found[2]}":
+    if role == f"{'worker' if found[3] == _OF_ITS_WORKER else found[1]} {found[2]}":
         _left[found[3]] = int(found[4])
 
 
@@ -47,9 +51,9 @@ def of_device() -> str:
     return _role.replace("worker", "device") if _role.startswith("worker") else ""
 
 
-def point(name: str) -> None:
-    """This process is at a point where it may be planned to end."""
+def point(name: str, victim: Callable[[], int] = os.getpid) -> None:
+    """This process is at a point where it, or the one that `victim` gives, may be planned to end."""
     if _left and name in _left:
         _left[name] -= 1
         if _left[name] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(victim(), signal.SIGKILL)

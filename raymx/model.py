@@ -27,6 +27,7 @@ from raymx.module.bucketing_module import BucketingModule
 from raymx.module.executor_group import _check_arguments
 from raymx.module.loop import BatchEndParam
 from raymx.module.module import Module
+from raymx.module.updates import opened
 
 __all__ = ["BatchEndParam", "FeedForward", "load_checkpoint", "load_params", "save_checkpoint"]
 
@@ -98,7 +99,8 @@ class FeedForward:
         data, eval_data = self._training_data(X, y), self._eval_data(eval_data)
         judge = None if eval_metric is None else metric.create(eval_metric)
         data.reset()
-        saved = saving.found(checkpoint, resume, self.begin_epoch, self.num_epoch)
+        kvstore = opened(kvstore)
+        saved = saving.found(checkpoint, resume, self.begin_epoch, self.num_epoch, kvstore)
         module = self._prepare(data, kvstore, work_load_list, monitor, saved)
         if checkpoint is not None:
             module._refuse_unsaved()
@@ -108,7 +110,7 @@ class FeedForward:
             eval_data=eval_data, epoch_end_callback=epoch_end_callback, batch_end_callback=batch_end_callback,
             eval_end_callback=eval_end_callback, eval_batch_end_callback=eval_batch_end_callback, monitor=monitor,
             logger=logger, epoch_size=self.epoch_size, first_nbatch=1, symbol=self.symbol, checkpoint=checkpoint,
-            done=0 if saved is None else saved.epoch - self.begin_epoch,
+            saved=saved,
         )  # fmt: skip
         self.arg_params, self.aux_params = module.get_params()
         return self

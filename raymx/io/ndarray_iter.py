@@ -65,6 +65,20 @@ class NDArrayIter(DataIter):
     def pass_over(self) -> None:
         self._begin(self._rest)
 
+    def position(self) -> dict[str, np.ndarray]:
+        """Where this iterator is, for `go_to` of one over the same arrays."""
+        found = {"batch": np.array([self._batch])}
+        if self._reorders:
+            found |= {name: rows for name, rows in (("order", self._order), ("rest", self._rest)) if len(rows)}
+        return found
+
+    def go_to(self, position) -> None:
+        """Go to where `position` was taken."""
+        if self._reorders:
+            self._order, self._rest = position.get("order", _NO_ROWS), position.get("rest", _NO_ROWS)
+            self._held = []
+        self._batch = int(position["batch"][0])
+
     def hard_reset(self) -> None:
         """As `reset`, forgetting rows that would roll over."""
         self._begin(_NO_ROWS)

@@ -68,7 +68,7 @@ class DistKVStore(local.KVStore):
         super().__init__(type)
         self._job = runtime.current_job()
         self.rank, self.num_workers = self._job.rank, self._job.workers
-        self.restarted = self._job.attempt > 0
+        self.num_shards, self.restarted = self._job.shards, self._job.attempt > 0
         self._kept: dict[Key, Kept] = {}
         self._pushed: dict[Key, int] = {}
         self._barriers = self._orders = 0  # how many there were, for those who count
@@ -171,6 +171,18 @@ class DistKVStore(local.KVStore):
         """Send gradients smaller: `{"type": "2bit", "threshold": 0.5}`, with error feedback, or `{"type": "fp16"}`."""
         self._compression = Compression(**dict(compression_params))
 
+    def owed(self) -> dict[str, np.ndarray]:
+        """What compressed gradients have not sent yet, for `owe`."""
+        owed = {} if self._compression is None else self._compression.owed
+        return {f"{shard}:{key}": error for (shard, key), error in owed.items()}
+
+    def owe(self, owed: Mapping[str, np.ndarray]) -> None:
+        """Owe what `owed` gave."""
+        if self._compression is not None:
+            places = [(part.shard, key) for key, kept in self._kept.items() for part in kept.parts]
+            known = {f"{shard}:{key}": (shard, key) for shard, key in places}
+            self._compression.owed = {known[name]: np.array(error) for name, error in owed.items()}
+
     def save_optimizer_states(self, fname, dump_optimizer: bool = False) -> None:
         """Write the states that the shards hold, with update counts, to a path or URL."""
         import pickle
@@ -247,7 +259,7 @@ class DistKVStore(local.KVStore):
         pieces = nd.fetch([piece for _, _, _, piece in sends])
         if self._compression is None:
             return pieces
-        return [Late(self._compression, (k, part), p) for (part, k, _, _), p in zip(sends, pieces, strict=True)]
+        return [Late(self._compression, (part.shard, k), p) for (part, k, _, _), p in zip(sends, pieces, strict=True)]
 
     def _known(self, verb: str, key: Key) -> Kept:
         if key not in self._kept:

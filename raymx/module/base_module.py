@@ -17,6 +17,7 @@ from raymx.initializer import Uniform
 from raymx.io.base import DataBatch, DataDesc
 from raymx.module import loop, saving
 from raymx.module.executor_group import described
+from raymx.module.updates import opened
 
 BEHIND = 8
 
@@ -55,11 +56,16 @@ class BaseModule:
         - arg_params, aux_params, allow_missing, force_init: see `init_params`. They have no effect on a module that has
           parameters, unless `force_init`.
         - sparse_row_id_fn: taken for scripts that use it, not called: all parameters are dense.
-        - checkpoint: a prefix or URL for files with the whole state of the training after each epoch; a Module's, with
-          a store in this process or none. See `raymx.module.saving`.
+        - checkpoint: a prefix or URL for files with the whole state of the training after each epoch; a Module's. With
+          a distributed store, all workers must give the same one and have equally many batches. See
+          `raymx.module.saving`.
         - resume: "auto" goes on from the newest whole state of `checkpoint`, if there is one; a number from that
-          after so many epochs. The data is brought to its place by `pass_over` or `reset`; seed `numpy.random` as
-          before if it is shuffled.
+          after so many epochs. There must be as many workers and shards as before. An iterator without `position` and
+          `go_to` is brought to its place by `pass_over` or `reset`; seed `numpy.random` as before if it is shuffled.
+
+        A worker of a distributed store that is started anew goes on with the step that was under way. What it does not
+        know: the metric counts the batches since; callbacks are those of the script's start, and those of epochs that
+        are done are not called again; with `2bit` compression it owes nothing.
         """
         if num_epoch is None:
             raise ParameterError("fit: num_epoch is missing; say how many epochs to train.")
@@ -67,7 +73,8 @@ class BaseModule:
                   force_rebind=force_rebind)  # fmt: skip
         if monitor is not None:
             self.install_monitor(monitor)
-        saved = saving.found(checkpoint, resume, begin_epoch, num_epoch)
+        kvstore = opened(kvstore)
+        saved = saving.found(checkpoint, resume, begin_epoch, num_epoch, kvstore)
         if saved is not None:
             self.init_params(None, *saved.params(), force_init=True)
         else:
@@ -84,7 +91,7 @@ class BaseModule:
             validation_metric=_metric(validation_metric), epoch_end_callback=epoch_end_callback,
             batch_end_callback=batch_end_callback, eval_end_callback=eval_end_callback,
             eval_batch_end_callback=eval_batch_end_callback, monitor=monitor, logger=self.logger,
-            checkpoint=checkpoint, done=0 if saved is None else saved.epoch - begin_epoch,
+            checkpoint=checkpoint, saved=saved,
         )  # fmt: skip
 
     def score(self, eval_data, eval_metric, num_batch=None, batch_end_callback=None, score_end_callback=None,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from raymx import metric as metrics
 from raymx.errors import MXNetError
 from raymx.module import saving
-from raymx.module.progress import Progress, pass_over
+from raymx.module.progress import Progress
 
 
 class BatchEndParam(NamedTuple):
@@ -63,17 +63,18 @@ class Backlog:
 def train(module, data, begin_epoch: int, num_epoch: int, *, eval_metric, validation_metric=None, eval_data=None,
           epoch_end_callback=None, batch_end_callback=None, eval_end_callback=None, eval_batch_end_callback=None,
           monitor=None, logger=None, epoch_size: int | None = None, first_nbatch: int = 0,
-          symbol=None, checkpoint=None, done: int = 0) -> None:  # fmt: skip
+          symbol=None, checkpoint=None, saved=None) -> None:  # fmt: skip
     """Train a module that has been bound and has an optimizer; see `BaseModule.fit`. `epoch_size` is the number of
     batches of an epoch, if it shall not be one pass over the data; `symbol` what callbacks get, the module's own by
-    default; `checkpoint` where the state after each epoch goes, the first `done` of which are not trained again. A
-    worker that was started anew goes on at the step that was under way."""
+    default; `checkpoint` where the state after each epoch goes; `saved` a state to go on from. A worker that was
+    started anew goes on at the step that was under way."""
     logger = logger or logging.getLogger("raymx")
-    progress = Progress(begin_epoch + done, *module._at_step())
+    progress = Progress(begin_epoch if saved is None else saved.epoch, *module._at_step())
     _, first, batches_done = progress.begin
-    pass_over(data, min(first, num_epoch) - begin_epoch, epoch_size, batches_of)
+    progress.bring(data, begin_epoch, num_epoch, epoch_size, batches_of, saved)
     for epoch in range(first, num_epoch):
         began = time.perf_counter()
+        progress.start(epoch, data)
         if eval_metric is not None:
             eval_metric.reset()
         train_epoch(module, epoch, batches_of(data, epoch_size), eval_metric, batch_end_callback, monitor, first_nbatch,
@@ -87,10 +88,10 @@ def train(module, data, begin_epoch: int, num_epoch: int, *, eval_metric, valida
             score(module, eval_data, validation_metric, epoch=epoch, batch_end_callback=eval_batch_end_callback,
                   score_end_callback=eval_end_callback)  # fmt: skip
             log_metric(logger, epoch, "Validation", validation_metric)
-        if checkpoint is not None:
-            saving.save(checkpoint, epoch + 1, module)
         if epoch_size is None:
             data.reset()
+        if checkpoint is not None:
+            saving.save(checkpoint, epoch + 1, module, data)
 
 
 def train_epoch(module, epoch: int, batches: Iterable, eval_metric, callbacks=None, monitor=None,

@@ -11,7 +11,7 @@ import numpy as np
 from raymx import checkpoint
 from raymx import ndarray as nd
 from raymx.context import Context, cpu, current_context
-from raymx.errors import BindError, ParameterError, did_you_mean
+from raymx.errors import BindError, did_you_mean
 from raymx.initializer import InitDesc, Initializer, Uniform
 from raymx.io.base import DataDesc
 from raymx.module.ahead import Convoy, SentBatch, together
@@ -277,9 +277,7 @@ class Module(BaseModule):
             self._params_owner._params_dirty = False
 
     def _refuse_unsaved(self) -> None:
-        if hasattr(self._kvstore, "note"):
-            raise ParameterError(f"fit: checkpoint cannot be used with the store {self._kvstore.type!r}, whose workers "
-                                 "have a state each; use replicas, and callbacks for the parameters.")
+        """Nothing is refused."""
 
     def _at_step(self) -> tuple[Any, Sequence, Sequence]:
         states = [array for arrays in self._main.aux_arrays for array in arrays]

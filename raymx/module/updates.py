@@ -17,6 +17,11 @@ _SMALL_MODEL = 16 * 1024 * 1024  # elements of the largest array up to which `lo
 _COUNT = "count"  # in a file of states: how many updates a parameter has had
 
 
+def opened(kvstore):
+    """`kvstore`, made at once if it is the type of a distributed store."""
+    return kvs.create(kvstore) if isinstance(kvstore, str) and kvstore in kvs.DISTRIBUTED else kvstore
+
+
 def create_kvstore(kvstore, num_device: int, arg_params: Mapping) -> tuple[kvs.KVStore | None, bool]:
     """The store that `kvstore` (a store, a type or None) means, and whether it keeps the weights and updates them."""
     if isinstance(kvstore, str):
@@ -75,6 +80,10 @@ class Updates:
     def move_to(self, group: DataParallelExecutorGroup) -> None:
         """From now on update the same parameters in the arrays of another group; states stay."""
         self._stretches = group.stretches(*self._layout)
+        self.pull()
+
+    def pull(self) -> None:
+        """Take over the weights as the store has them, if it has."""
         for stretch in self._stretches if self._in_store else ():
             self._store.pull(stretch.key, stretch.values, priority=-stretch.key)
 

@@ -1,62 +1,130 @@
-"""`fit` goes on where a lost worker was: weights, moving averages and random streams end as if nothing had happened."""
+"""Whole states of a training in many workers: what was stopped ends as if it had not been; torn states are not read."""
 
 from __future__ import annotations
 
+import itertools
+import shutil
+
 import pytest
 
-from raymx import config
-from tests.kvstore.test_dist import launched
+import raymx as mx
+from raymx.errors import FormatError, MXNetError, ParameterError
+from raymx.module import saving
+from tests.kvstore.training import launched, train, weights
 
 pytestmark = pytest.mark.ray
+PARTS = ("params", "rank0", "rank1", "shard0", "shard1", "json")
 
 
-def fit(device: int, how: str = "module"):
-    """What a worker does: train a small network on its half of the data; its parameters and states as bytes."""
-    import numpy as np
+class Stopped(Exception):
+    pass
 
-    import raymx as mx
 
-    mx.random.seed(5)
-    np.random.seed(7)
-    kv = mx.kv.create("dist_sync")
-    rng = np.random.default_rng(kv.rank)
-    x, y = rng.normal(size=(24, 6)).astype("float32"), rng.integers(0, 3, 24).astype("float32")
-    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=8, name="fc1")
-    net = mx.sym.Activation(mx.sym.BatchNorm(net, fix_gamma=False, name="bn"), act_type="relu")
-    net = mx.sym.FullyConnected(mx.sym.Dropout(net, p=0.3), num_hidden=3, name="fc2")
-    net = mx.sym.SoftmaxOutput(net, name="softmax")
-    settings = {"learning_rate": 0.1, "momentum": 0.9}
-    if how == "module":
-        module = mx.mod.Module(net, context=mx.cpu(device))
-        data = mx.io.NDArrayIter(x, y, 6, shuffle=True)
-        module.fit(data, kvstore=kv, num_epoch=3, optimizer_params=settings, initializer=mx.init.Xavier())
-        params = module.get_params()
+def stopped(epoch, *_):
+    raise Stopped(f"stopped after {epoch + 1} epochs")
+
+
+@pytest.fixture(scope="module")
+def whole(ray_cluster, tmp_path_factory):
+    """(folder, prefix, what all workers end with) of a training that keeps its state after each of two epochs."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, f"{folder}/net", weights(launched(0, checkpoint=f"{folder}/net"))
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """The same files, to be damaged."""
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_keeping_states_changes_nothing(whole):
+    assert whole[2] == weights(launched(0))
+
+
+@pytest.mark.parametrize("scheme", ["", "local://"])
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(whole, tmp_path, scheme):
+    prefix = f"{scheme}{tmp_path}/net"
+    with pytest.raises(Stopped):
+        launched(0, checkpoint=prefix, epoch_end_callback=stopped, replicas=0, fn=train_one_epoch)
+    assert saving.newest(prefix, 1, 2).epoch == 1
+    assert weights(launched(0, checkpoint=prefix, resume="auto", replicas=0)) == whole[2]
+    assert saving.newest(prefix, 1, 2).epoch == 2
+
+
+def test_a_training_that_is_done_ends_at_once(whole):
+    assert weights(launched(0, checkpoint=whole[1], resume="auto", replicas=0)) == whole[2]
+
+
+def train_one_epoch(*args, epoch_end_callback, **options):
+    """Stop at the end of the second epoch, before its state is written."""
+    return train(*args, epoch_end_callback=lambda epoch, *rest: epoch == 1 and epoch_end_callback(epoch), **options)
+
+
+def test_orders_of_rows_go_on_though_the_script_draws_others(copy, whole):
+    (copy / "net-0002.json").unlink()
+    assert weights(launched(0, checkpoint=f"{copy}/net", resume="auto", replicas=0, seed=99)) == whole[2]
+
+
+def test_feed_forward_goes_on_as_well(tmp_path):
+    prefix = f"{tmp_path}/net"
+    expected = weights(launched(0, "model", checkpoint=prefix))
+    (tmp_path / "net-0002.json").unlink()
+    assert weights(launched(0, "model", checkpoint=prefix, resume=1)) == expected
+
+
+def test_what_compressed_gradients_owe_is_kept(tmp_path):
+    prefix, how = f"{tmp_path}/net", {"type": "2bit", "threshold": 0.01}
+    expected = weights(launched(0, compression=how, checkpoint=prefix))
+    (tmp_path / "net-0002.json").unlink()
+    assert weights(launched(0, compression=how, checkpoint=prefix, resume="auto")) == expected
+
+
+@pytest.mark.parametrize("part, damage", [*itertools.product(PARTS, ["cut", "changed", "missing", "of another epoch"]),
+                                          ("rank0", "of another rank"), ("shard1", "of another rank")])  # fmt: skip
+def test_a_torn_state_is_never_read(part, damage, copy, caplog):
+    path = copy / f"net-0002.{part}"
+    data = path.read_bytes()
+    other = {"rank0": "rank1", "shard1": "shard0"}.get(part, part)
+    if damage == "missing":
+        path.unlink()
     else:
-        model = mx.model.FeedForward(net, ctx=mx.cpu(device), num_epoch=3, numpy_batch_size=7, **settings)
-        model.fit(x, y, kvstore=kv)
-        params = model.arg_params, model.aux_params
-    return kv.restarted, [{name: value.asnumpy().tobytes() for name, value in each.items()} for each in params]
+        path.write_bytes({"cut": data[:-3], "changed": data[:4] + b"?" + data[5:],
+                          "of another epoch": (copy / f"net-0001.{part}").read_bytes(),
+                          "of another rank": (copy / f"net-0002.{other}").read_bytes()}[damage])  # fmt: skip
+    with pytest.raises((FormatError, FileNotFoundError), match=f"net-0002.{part}"):
+        saving.read(f"{copy}/net", 2)
+    assert saving.newest(f"{copy}/net", 1, 2).epoch == 1
+    told = [r for r in caplog.records if "passing over a torn checkpoint" in r.getMessage()]
+    assert len(told) == (0 if (part, damage) == ("json", "missing") else 1)
 
 
-def compare(fault: str, caplog, *args) -> None:
-    expected = launched(fit, 2, 2, *args, replicas=1)
-    with config.using(fault=fault):
-        found = launched(fit, 2, 2, *args, replicas=1)
-    assert any("worker 1 was lost" in record.getMessage() for record in caplog.records), f"{fault} did not happen"
-    assert [restarted for restarted, _ in found] == [False, True]
-    for (_, got), (_, want) in zip(found, expected, strict=True):
-        assert got == want, fault
-    assert found[0][1][0] == found[1][1][0]
+def test_a_state_of_other_workers_is_refused(whole):
+    with pytest.raises(ParameterError, match=r"is of 2 workers and 2 shards .* but here is a training without"):
+        saving.found(whole[1], "auto", 0, 2)
 
 
-@pytest.mark.parametrize("fault", ["worker 1.0 at push:between 2", "worker 1.0 at pull:after 11"])
-def test_fit_goes_on_where_a_worker_was_killed(fault, caplog):
-    compare(fault, caplog, 0)
+def test_another_number_of_shards_is_refused(whole):
+    def work(prefix):
+        from raymx import config
+        from tests.kvstore.training import train
+
+        config.set(kvstore_bigarray_bound=1000)
+        return train(0, checkpoint=prefix, resume=1)
+
+    with pytest.raises(ParameterError, match=r"is of 2 workers and 2 shards .* but here is 1 workers and 2 shards"):
+        mx.launch(work, 1, num_servers=2, args=(whole[1],), resources={"CPU": 0})
 
 
-def test_fit_goes_on_where_a_device_of_a_worker_was_killed(caplog):
-    compare("device 1.0 at run 25", caplog, 1)
+def test_workers_with_unequal_epochs_are_told_so(tmp_path):
+    def work(prefix):
+        import raymx as mx
+        from tests.kvstore.training import BATCH, network, samples
 
+        kv = mx.kv.create("dist_sync")
+        images, labels = (each[: BATCH * (kv.rank + 1)] for each in samples(0))
+        module = mx.mod.Module(network(), context=mx.cpu())
+        module.fit(mx.io.NDArrayIter(images, labels, BATCH), kvstore=kv, num_epoch=2, checkpoint=prefix)
 
-def test_feed_forward_goes_on_with_rows_that_rolled_over(caplog):
-    compare("worker 1.0 at pull:after 15", caplog, 0, "model")
+    with pytest.raises(MXNetError, match="would wait for ever for worker 0, which waits at a barrier or checkpoint"):
+        mx.launch(work, 2, num_servers=1, args=(f"{tmp_path}/net",), resources={"CPU": 0})

@@ -11,8 +11,19 @@ from raymx.module.progress import Progress, pass_over
 class Store:
     """Stands for a distributed store: keeps the last note."""
 
-    def __init__(self, progress=None):
-        self.trainings, self.progress = 0, progress
+    rank, restarted = 1, True
+
+    def __init__(self, progress=None, told=None):
+        self.trainings, self.progress, self.topics = 0, progress, told or {}
+
+    def go_on(self):
+        self.went_on = True
+
+    def told(self, topic):
+        return self.topics.get(topic)
+
+    def tell(self, topic, value, wait):
+        self.topics[topic] = value
 
     def note(self, step, progress):
         self.step, self.noted = step, progress
@@ -30,7 +41,7 @@ def test_a_note_holds_what_was_when_the_step_began():
     assert store.step == (1, 3, 5)
 
     again = Store(store.noted())
-    assert Progress(0, again, [state], [state._lane]).begin == (1, 3, 5)
+    assert Progress(0, again, [state], [state._lane]).begin == (1, 3, 5) and again.went_on
     assert state.asnumpy().tolist() == [1, 1]
     assert mx.nd.random.uniform(shape=(3,)).asnumpy().tobytes() == drawn.tobytes()
 
@@ -78,3 +89,35 @@ def test_epochs_passed_over_are_as_if_taken(make, epoch_size):
     data = make()
     pass_over(data, 2, epoch_size, batches_of)
     assert rows(batches_of(data, epoch_size)) == expected
+
+
+def rows(data, batches=None):
+    return [batch.index.tolist() for batch, _ in zip(data, range(batches or 99), strict=False)]
+
+
+@pytest.mark.parametrize("handle", ["roll_over", "pad", "discard"])
+def test_data_goes_on_where_an_epoch_began_whatever_was_drawn_meanwhile(handle):
+    first, store = shuffled(handle), Store()
+    progress = Progress(0, store, (), ())
+    for epoch in (0, 1):
+        progress.start(epoch, first)
+        expected = rows(first)
+        first.reset()
+    following = rows(first)
+
+    np.random.seed(99)
+    again = shuffled(handle)
+    progress = Progress(0, Store(((1, 1, 2), [], []), store.topics), (), ())
+    progress.bring(again, 0, 9, None, batches_of, None)
+    assert rows(again) == expected
+    again.reset()
+    assert rows(again) == following
+
+
+def test_an_epoch_that_goes_on_is_not_told_again():
+    store = Store(((1, 1, 2), [], []))
+    progress = Progress(0, store, (), ())
+    progress.start(1, shuffled())
+    assert not store.topics
+    progress.start(2, shuffled())
+    assert list(store.topics) == ["data:1:0"]
