@@ -38,8 +38,9 @@ GATHER = 10  # id, source id, index: copy of source[index]
 SCATTER = 11  # id, index, source id: array[index] = source
 SYNC = 12  # id: fails if the array holds a failure
 STREAM = 13  # slot: export where the random stream is, as bytes
+SHARE = 14  # how many devices of this node work at the same time and divide its cores
 NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "run", "seed", "gather", "scatter",
-         "sync", "stream")  # fmt: skip
+         "sync", "stream", "share")  # fmt: skip
 SEEN_LIMIT = 4096  # operators over their arrays that are remembered as having run once
 
 
@@ -68,6 +69,7 @@ class DeviceRunner:
         self.storage: dict[int, int] = {}  # view → the array whose memory it shares; others are their own storage
         self.events: list[tuple[str, int, int]] = []
         self.guest: Any = None  # what serves the user's code that runs on this device; see raymx.runtime.guest
+        self.use_threads: Callable[[int], None] = lambda sharers: None  # let kernels use a share of the cores
         self._exports: list = []  # where the values go that leave in the run under way
         self._arrived: Any = None  # what has come for it
         self._seen: set[tuple] = set()  # (op, outs, ins) that ran once
@@ -78,7 +80,7 @@ class DeviceRunner:
         self._codes = (
             self._new, self._put, self._view, self._write, self._export, self._import, self._free, self._program,
             self._run, self._seed, self._gather, self._scatter, self._sync,
-            self._stream,
+            self._stream, self._share,
         )  # fmt: skip
 
     def run(self, tasks, message: int, segment: int, exports: list, arrived=None, reraise=False) -> list[Failure]:
@@ -321,6 +323,9 @@ class DeviceRunner:
 
     def _stream(self, slot):
         self._exports[slot] = np.frombuffer(json.dumps(self.rng.bit_generator.state).encode(), np.uint8)
+
+    def _share(self, sharers):
+        self.use_threads(sharers)
 
     def _gather(self, array, source, index):
         self._memory(array)[...] = self._reads(source)[index]

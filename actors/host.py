@@ -43,9 +43,11 @@ class _Job:
 
 
 class DeviceHost:
-    """`resolve(ref, callback)` calls `callback(value or Failure)` once, from any thread, when the value is here."""
+    """`resolve(ref, callback)` calls `callback(value or Failure)` once, from any thread, when the value is here;
+    `use_threads(sharers)` lets kernels of the calling thread use the cores that so many devices divide."""
 
-    def __init__(self, runner: DeviceRunner, resolve: Callable, check: bool = False, start: Callable | None = None):
+    def __init__(self, runner: DeviceRunner, resolve: Callable, check: bool = False,
+                 use_threads: Callable[[int], None] | None = None):  # fmt: skip
         self.runner = runner
         self._resolve = resolve
         self._tracker = Tracker(check)
@@ -58,7 +60,9 @@ class DeviceHost:
         self._expected: dict[int, Callable] = {}  # token → whom to tell
         self._broken: BaseException | None = None  # why nothing runs any more
         self._ready: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._start = start
+        self._starting = use_threads is not None
+        if use_threads is not None:
+            runner.use_threads = use_threads
         self._thread = threading.Thread(target=self._work, name=f"raymx {runner.name}", daemon=True)
         self._thread.start()
 
@@ -179,9 +183,9 @@ class DeviceHost:
 
     def _try(self, job: _Job) -> None:
         try:
-            if self._start is not None:
-                self._start()
-                self._start = None
+            if self._starting:
+                self.runner.use_threads(1)
+                self._starting = False
             self._run(job)
         except BaseException as error:  # a fault of raymx itself: whoever waits must hear of it
             self.fail(error)

@@ -35,7 +35,9 @@ class DeviceActor:
         trace, pool_nbytes = bool(settings["trace"]), int(settings["pool_mb"]) << 20
         runner = DeviceRunner(name, backend.array_module(kind), pool_nbytes, trace)
         device.home = runner
-        self._host = DeviceHost(runner, resolve, settings["check"], lambda: backend.use_threads(_threads(settings)))
+        self._host = DeviceHost(
+            runner, resolve, settings["check"], lambda sharers: backend.use_threads(_threads(settings, sharers))
+        )
 
     def run(self, number: int, data: bytes, buffers, refs, exports: int):
         """Run a packed message and wait for it: `(Report, *exported values)`, or the Report alone.
@@ -211,9 +213,10 @@ def _full_priority() -> None:
         pass
 
 
-def _threads(settings: dict[str, Any]) -> int:
-    """Threads for kernels: as asked, else one for each core of this node, cut over the virtual GPUs."""
-    return settings["device_threads"] or max(1, len(os.sched_getaffinity(0)) // max(1, settings["virtual_gpus"]))
+def _threads(settings: dict[str, Any], sharers: int) -> int:
+    """Threads for kernels: as asked, else one per core of this node, divided by virtual GPUs or sharers."""
+    cores = len(os.sched_getaffinity(0))
+    return settings["device_threads"] or max(1, cores // max(1, settings["virtual_gpus"], sharers))
 
 
 def start_device(name: str, kind: str, settings: dict[str, Any], **options):

@@ -59,12 +59,12 @@ def load() -> None:
     active(numpy)
 
 
-def use_threads(n: int) -> None:
+def use_threads(n: int, sharers: int = 1) -> None:
     """Let kernels that the calling thread starts use `n` threads; 0 = OMP_NUM_THREADS, or one for each core that this
-    process may use."""
+    process may use, divided by `sharers`."""
     from raymx.ops.kernels import onednn
 
-    n = n or _default_threads()
+    n = n or _default_threads(sharers)
     if "onednn" in active(numpy):
         onednn.use_threads(n)
     else:
@@ -78,8 +78,9 @@ def limit_blas(n: int) -> None:
     threadpoolctl.threadpool_limits(n, user_api="blas")
 
 
-def _default_threads() -> int:
+def _default_threads(sharers: int) -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // sharers)

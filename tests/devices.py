@@ -20,7 +20,7 @@ class LateTransport(local.LocalTransport):
 
     def __init__(self, name: str, late: float, held: list, chance: random.Random):
         self._late, self._held, self._chance = late, held, chance
-        self._host = DeviceHost(local._runner(name), self._hold, True, lambda: backend.use_threads(1))
+        self._host = DeviceHost(local._runner(name), self._hold, True, lambda sharers: backend.use_threads(1))
 
     def _hold(self, awaited, callback) -> None:
         self._held.append((awaited, callback))
@@ -101,7 +101,12 @@ def ordinary(number: int = 1):
     """A context whose device is one of this process like `cpu(0)`, made with the switches that hold now."""
     context, lanes = mx.cpu(number), runtime.engine.lanes
     before, aside = runtime._connect, lanes.pop(str(context), None)
-    runtime._connect = lambda kind, index: local.connect(f"{kind}({index})")
+
+    def connect(kind, index):
+        name = f"{kind}({index})"
+        return local.connect(name) if name == str(context) else before(kind, index)
+
+    runtime._connect = connect
     try:
         yield context
     finally:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raymx import ndarray as nd
+from raymx import runtime
 from raymx.context import Context, cpu
 from raymx.errors import BindError, ParameterError, ShapeError, did_you_mean
 from raymx.executor import Executor
@@ -108,6 +109,7 @@ class DataParallelExecutorGroup:
         )
         self.unshared: list[str] = []
         self.shared_names = shared_group.param_names if shared_group is not None else []
+        runtime.share_cores(self.contexts)
         self.execs = [self._bind(i, shared_group) for i in range(len(self.contexts))]
         self._input_arrays = {desc.name: [e.arg_dict[desc.name] for e in self.execs] for desc in self.inputs}
         self._outputs = [output for e in self.execs for output in e.outputs]

@@ -46,6 +46,21 @@ def seed(number: int) -> None:
         each.seed(number)
 
 
+def share_cores(contexts) -> None:
+    """From now on the CPU devices among these, which work at the same time, divide the cores of their node."""
+    lanes = {each.device_id: each.lane for each in contexts if each.device_type != "gpu"}
+    nodes = {index: _node(each) for index, each in lanes.items()}
+    for index, each in lanes.items():
+        each.share_cores(list(nodes.values()).count(nodes[index]))
+
+
+def _node(lane: DeviceLane) -> str:
+    about = getattr(lane.transport, "about", None)  # only of actors
+    if about is not None:
+        return about["node"]
+    return sys.modules["raymx.runtime.cluster"].node() if _uses_cluster else ""
+
+
 def _connect(kind: str, index: int):
     if _name(kind, index) == _HERE:
         return local.connect(_HERE)
@@ -210,4 +225,4 @@ os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
 
 __all__ = ["Arrival", "DeviceLostError", "current_job", "describe", "device_pid", "engine", "init", "lane", "launch",
-           "num_gpus", "restart", "seed", "shard_links", "shutdown", "wait_all"]  # fmt: skip
+           "num_gpus", "restart", "seed", "shard_links", "share_cores", "shutdown", "wait_all"]  # fmt: skip

@@ -105,6 +105,11 @@ def _is_the_user_s(module) -> bool:
     return not os.path.abspath(path).startswith(_INSTALLED)
 
 
+def node() -> str:
+    """The node that this process is on; empty where Ray is not running."""
+    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+
+
 def leave() -> None:
     """Leave the cluster; end it if this process started it."""
     global _started_ray

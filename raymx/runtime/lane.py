@@ -19,6 +19,7 @@ class DeviceLane(Lane):
     def __init__(self, name, transport, engine, at_once: bool | None = None):
         super().__init__(name, transport, engine, at_once)
         self.rng_var: int = engine.new_variable()  # orders whatever draws random numbers on this device
+        self._sharers = 1
 
     @property
     def kernels(self) -> tuple[str, ...]:
@@ -99,6 +100,12 @@ class DeviceLane(Lane):
     def seed(self, place) -> None:
         """Start the device's random stream anew from a number, or go on where `stream` found it."""
         self.push((device.SEED, place), (), (self.rng_var,))
+
+    def share_cores(self, sharers: int) -> None:
+        """Let kernels use what is left where so many devices of one node divide its cores."""
+        if sharers != self._sharers:
+            self._sharers = sharers
+            self.push((device.SHARE, sharers), (), (self.rng_var,))
 
     def stream(self) -> Any:
         """A handle whose value, bytes in an array, says where the random stream is now."""

@@ -102,7 +102,9 @@ class LocalTransport:
     afar = False
 
     def __init__(self, name: str):
-        self._host = DeviceHost(_runner(name), resolve, config.get("check"), lambda: backend.use_threads(0))
+        self._host = DeviceHost(
+            _runner(name), resolve, config.get("check"), lambda sharers: backend.use_threads(0, sharers)
+        )
 
     @property
     def kernels(self) -> tuple[str, ...]:

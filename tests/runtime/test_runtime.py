@@ -101,6 +101,19 @@ def test_threads_that_start_a_device_at_once_draw_from_one_stream():
     assert set(draws[0]) < set(draws[1])
 
 
+def test_devices_that_work_at_the_same_time_divide_the_cores_of_their_node():
+    with devices.in_this_process():
+        told = {}
+        for context in (mx.cpu(0), mx.cpu(1)):
+            mx.nd.zeros((1,), context).wait_to_read()  # it has begun
+            runner = context.lane.transport._host.runner
+            runner.use_threads = lambda sharers, name=runner.name: told.setdefault(name, []).append(sharers)
+        for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)], [mx.cpu(0), mx.cpu(1)], [mx.cpu(0)]):
+            runtime.share_cores(contexts)
+        mx.nd.waitall()
+    assert told == {"cpu(0)": [2, 1], "cpu(1)": [2]}
+
+
 # ---- forks ----
 
 FORK = """
