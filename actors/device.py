@@ -11,7 +11,7 @@ import pickle
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,11 @@ SCATTER = 11  # id, index, source id: array[index] = source
 SYNC = 12  # id: fails if the array holds a failure
 STREAM = 13  # slot: export where the random stream is, as bytes
 SHARE = 14  # how many devices of this node work at the same time and divide its cores
+SEND = 15  # id, parcels, number: hand windows of the elements, each (start, stop, addresses), to other devices
+SUM = 16  # id, source id, start, stop, place: sum this window of the source, at its place among what has arrived
+FILL = 17  # id, windows, sources: write each (start, stop) of the elements: what has arrived, or a source id's value
 NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "run", "seed", "gather", "scatter",
-         "sync", "stream", "share")  # fmt: skip
+         "sync", "stream", "share", "send", "sum", "fill")  # fmt: skip
 SEEN_LIMIT = 4096  # operators over their arrays that are remembered as having run once
 
 
@@ -70,6 +73,7 @@ class DeviceRunner:
         self.events: list[tuple[str, int, int]] = []
         self.guest: Any = None  # what serves the user's code that runs on this device; see raymx.runtime.guest
         self.use_threads: Callable[[int], None] = lambda sharers: None  # let kernels use a share of the cores
+        self.post: Callable[[Sequence[str], int, Any], None] = _nowhere  # hands a value, or Failure, to devices
         self._exports: list = []  # where the values go that leave in the run under way
         self._arrived: Any = None  # what has come for it
         self._seen: set[tuple] = set()  # (op, outs, ins) that ran once
@@ -80,7 +84,7 @@ class DeviceRunner:
         self._codes = (
             self._new, self._put, self._view, self._write, self._export, self._import, self._free, self._program,
             self._run, self._seed, self._gather, self._scatter, self._sync,
-            self._stream, self._share,
+            self._stream, self._share, self._send, self._sum, self._fill_windows,
         )  # fmt: skip
 
     def run(self, tasks, message: int, segment: int, exports: list, arrived=None, reraise=False) -> list[Failure]:
@@ -104,6 +108,7 @@ class DeviceRunner:
                     call(task)
                 except _Failed as earlier:
                     self._mark(task, earlier.failure)
+                    self._post_failure(task, earlier.failure)
                 except Exception as error:
                     if reraise:
                         raise
@@ -240,7 +245,14 @@ class DeviceRunner:
         text = text.removesuffix(".") + _place_in_users_code(error)
         failure = Failure(self.name, message, position, text, _portable(error, self.name))
         self._mark(task, failure)
+        self._post_failure(task, failure)
         return failure
+
+    def _post_failure(self, task, failure: Failure) -> None:
+        """Whoever waits for what a task would have sent gets the failure in its place."""
+        if task[0].__class__ is int and task[0] == SEND:
+            for _, _, addresses in task[2]:
+                self.post(addresses, task[3], failure)
 
     def _writes(self, task) -> tuple[int, ...]:
         code = task[0]
@@ -249,7 +261,7 @@ class DeviceRunner:
         if code == RUN:
             program = self.programs.get(task[1])
             return tuple(program.writes(task[2])) if program is not None else ()
-        return (task[1],) if code in (NEW, PUT, VIEW, WRITE, IMPORT, GATHER, SCATTER) else ()
+        return (task[1],) if code in (NEW, PUT, VIEW, WRITE, IMPORT, GATHER, SCATTER, SUM, FILL) else ()
 
     # ---- the coded tasks ----
 
@@ -336,11 +348,45 @@ class DeviceRunner:
             self._heal(array)
         self._memory(array)[index] = value
 
+    def _send(self, array, parcels, number):
+        elements = self._reads(array).reshape(-1)
+        for start, stop, addresses in parcels:
+            window = elements[start:stop]
+            self.post(addresses, number, window if self.xp is np else self.xp.asnumpy(window))
+
+    def _sum(self, array, source, start, stop, place):
+        terms = self._letters()
+        terms.insert(place, self._reads(source).reshape(-1)[start:stop])
+        self._heal(array)
+        out = self.arrays[array].reshape(-1)
+        self.xp.add(terms[0], terms[1], out=out)
+        for term in terms[2:]:
+            self.xp.add(out, term, out=out)
+
+    def _fill_windows(self, array, windows, sources):
+        letters = iter(self._letters())
+        values = [next(letters) if source is None else self._reads(source) for source in sources]
+        self._heal(array)
+        elements = self.arrays[array].reshape(-1)
+        for (start, stop), value in zip(windows, values, strict=True):
+            elements[start:stop] = value.reshape(-1)
+
+    def _letters(self) -> list:
+        """What other devices have sent for this task."""
+        for value in self._arrived:
+            if isinstance(value, Failure):
+                raise _Failed(value)
+        return [value if self.xp is np else self.xp.asarray(value) for value in self._arrived]
+
     def _sync(self, array, slot):
         try:
             self._reads(array)
         except _Failed as failed:
             self._exports[slot] = failed.failure
+
+
+def _nowhere(addresses, number, value) -> None:
+    raise TaskError(f"no way to {', '.join(addresses)}: this device knows no other ones.")
 
 
 class _Failed(Exception):
@@ -362,7 +408,7 @@ def describe(task) -> str:
 def _read_ids(task) -> tuple[int, ...]:
     if task[0].__class__ is not int:
         return task[2]
-    return (task[2],) if task[0] == GATHER else (task[3],) if task[0] == SCATTER else ()
+    return (task[2],) if task[0] in (GATHER, SUM) else (task[3],) if task[0] == SCATTER else ()
 
 
 _HERE = __file__.rsplit("device", 1)[0]

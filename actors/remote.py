@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import queue
+import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +20,11 @@ from raymx.actors.host import DeviceHost
 from raymx.actors.keeper import Keeper
 from raymx.actors.shard import Shard, copied
 from raymx.actors.transfer import resolve, unpack
+from raymx.engine.segment import Letter, lost
 from raymx.ops import backend
 
 SHARED_NBYTES = 1 << 17  # of pulled values from which on they lie in the object store once for all workers
+INLINE_NBYTES = 100_000  # up to which Ray sends an argument with its call; larger ones go through the object store
 CONCURRENT_MESSAGES = 64  # at least; a message under way holds a thread, and the driver bounds how many there are
 
 
@@ -38,6 +43,8 @@ class DeviceActor:
         self._host = DeviceHost(
             runner, resolve, settings["check"], lambda sharers: backend.use_threads(_threads(settings, sharers))
         )
+        self._mail = Mailroom(name)
+        runner.post, self._host.farewell = self._mail.post, self._mail.say_farewell
 
     def run(self, number: int, data: bytes, buffers, refs, exports: int):
         """Run a packed message and wait for it: `(Report, *exported values)`, or the Report alone.
@@ -59,6 +66,19 @@ class DeviceActor:
         faults.point("deliver")
         self._host.deliver(token, value)
 
+    def receive(self, sender: str, number: int, value) -> None:
+        """A letter of another device."""
+        self._host.deliver(Letter(sender, number), value)
+
+    def introduce(self, me: str, others: Mapping[str, Any]) -> None:
+        """The devices that this one may send letters to and get letters from: their handles by address."""
+        self._host.expect_letters_of(others)
+        self._mail.introduce(me, others)
+
+    def expect_nothing_of(self, address: str, words: str) -> None:
+        """Another device is gone: no letter of it will come any more."""
+        self._host.expect_nothing_of(address, lost(words))
+
     def describe(self) -> dict[str, Any]:
         """Process id, node, niceness, and what the device holds; also the sign of life."""
         return {
@@ -72,9 +92,47 @@ class DeviceActor:
 
     def watch(self) -> None:
         """Never returns: the call fails the moment that this process is gone."""
-        import threading
-
         threading.Event().wait()
+
+
+class Mailroom:
+    """Hands values of a device to other devices, by calls of theirs that a thread makes: the device goes on meanwhile.
+
+    A large value is put into the object store once, however many get it; its ref is this process's, so nothing of it
+    passes through the script's."""
+
+    def __init__(self, name: str):
+        self._name, self._me = name, ""
+        self._receive: dict[str, Any] = {}  # by address
+        self._silence: dict[str, Any] = {}
+        self._outgoing: queue.SimpleQueue = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def introduce(self, me: str, others: Mapping[str, Any]) -> None:
+        self._me = me
+        for address, actor in others.items():
+            self._receive[address] = actor.receive.options(concurrency_group="mail", num_returns=0)
+            self._silence[address] = actor.expect_nothing_of.options(concurrency_group="control", num_returns=0)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="raymx mail", daemon=True)
+            self._thread.start()
+
+    def post(self, addresses: Sequence[str], number: int, value) -> None:
+        """Send an array as it is now, or a Failure."""
+        if isinstance(value, np.ndarray):
+            value = value.copy() if value.nbytes <= INLINE_NBYTES else ray.put(value)
+        self._outgoing.put((addresses, number, value))
+
+    def say_farewell(self, error: BaseException) -> None:
+        """This device sends nothing any more."""
+        for silence in self._silence.values():
+            silence.remote(self._me, f"{self._name} stopped: {type(error).__name__}: {error}".rstrip("."))
+
+    def _work(self) -> None:
+        while True:
+            addresses, number, value = self._outgoing.get()
+            for address in addresses:
+                self._receive[address].remote(self._me, number, value)
 
 
 class ShardActor:
@@ -119,8 +177,6 @@ class ShardActor:
 
     def watch(self) -> None:
         """Never returns: the call fails the moment that this process is gone."""
-        import threading
-
         threading.Event().wait()
 
     def _freeze(self, arrays):
@@ -223,7 +279,7 @@ def start_device(name: str, kind: str, settings: dict[str, Any], **options):
     """Start a device actor with the given Ray options; returns its handle at once."""
     options |= {
         "max_concurrency": max(CONCURRENT_MESSAGES, 2 * settings["inflight_limit"]),
-        "concurrency_groups": {"control": 2, "watch": 1},
+        "concurrency_groups": {"control": 2, "watch": 1, "mail": 1},
         "max_restarts": 0,
         "max_task_retries": 0,
     }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
+from functools import partial
+
+import numpy as np
 
 import raymx as mx
 from raymx import runtime
 from raymx.actors.host import DeviceHost
+from raymx.engine.segment import Letter
 from raymx.ops import backend
 from raymx.runtime import local
 
@@ -19,11 +23,23 @@ class LateTransport(local.LocalTransport):
     afar = True
 
     def __init__(self, name: str, late: float, held: list, chance: random.Random):
+        self.address = name
         self._late, self._held, self._chance = late, held, chance
         self._host = DeviceHost(local._runner(name), self._hold, True, lambda sharers: backend.use_threads(1))
 
     def _hold(self, awaited, callback) -> None:
         self._held.append((awaited, callback))
+
+    @staticmethod
+    def introduce(transports) -> None:
+        hosts = {each.address: each._host for each in transports}
+        for each in transports:
+            each._host.runner.post = partial(each._post, hosts)
+
+    def _post(self, hosts, addresses, number, value) -> None:
+        for address in addresses:
+            letter = value.copy() if isinstance(value, np.ndarray) else value
+            hosts[address].deliver(Letter(self.address, number), letter)
 
     def send(self, number, segments, exports):
         ticket = super().send(number, segments, exports)

@@ -133,13 +133,26 @@ class Lane:
         elif self._engine.asleep:
             self._engine.wake()
 
-    def push_arrival(self, task, writes, awaits) -> None:
+    def push_arrival(self, task, writes, awaits, reads=(), later: bool = False) -> None:
         """Record a task that runs when `awaits`, a value from another device, has arrived. It is sent at once to a
-        device with nothing to do, else with what follows."""
+        device with nothing to do, unless it may go `later`, else with what follows."""
+        self._push_alone(Segment([task], frozenset(reads), frozenset(writes), awaits))
+        self._pushed(task, len(self._closed) >= BUSY_ARRIVALS and not later, urgent=not (self._inflight or later))
+
+    def push_ahead(self, task, reads) -> None:
+        """Record a task that runs before others that may start at the same moment. It is sent with what follows."""
+        self._push_alone(Segment([task], frozenset(reads), frozenset(), ahead=True))
+        self._pushed(task, full=False, urgent=False)
+
+    def cut(self) -> None:
+        """What is pushed next waits for its own reads and writes only, not for those of what was pushed before."""
         with self._lock, uninterrupted():
             self._close_segment()
-            self._closed.append((Segment([task], frozenset(), frozenset(writes), awaits), [caller()]))
-        self._pushed(task, len(self._closed) >= BUSY_ARRIVALS, urgent=not self._inflight)
+
+    def _push_alone(self, segment: Segment) -> None:
+        with self._lock, uninterrupted():
+            self._close_segment()
+            self._closed.append((segment, [caller()]))
 
     def push_exports(self, tasks: Sequence[Callable[[int], Any]], reads: Sequence[tuple]) -> Sequence[Any]:
         """Record tasks that copy values out of the device, `tasks[i](slot)` reading `reads[i]`, send everything, and

@@ -7,16 +7,32 @@ from typing import Any, NamedTuple
 from raymx.errors import DeviceLostError
 
 
+class Letter(NamedTuple):
+    """A value that one device hands to another: who sends it, and the number that both know it by."""
+
+    sender: str  # its address
+    number: int
+
+
+class Mail(NamedTuple):
+    """A letter from each of several devices, under one number."""
+
+    senders: tuple[str, ...]
+    number: int
+
+
 class Segment(NamedTuple):
     """Tasks that run in order, with the union of what they read and write.
 
-    `awaits` is None, or what has to arrive from another device before the only task of the segment can run.
+    `awaits` is None, or what has to arrive from another device before the only task of the segment can run; Mail is
+    several values, from several devices. `ahead` ones run before others that may start at the same moment.
     """
 
     tasks: list[Any]
     reads: frozenset[int]
     writes: frozenset[int]
     awaits: Any = None
+    ahead: bool = False
 
 
 class Failure(NamedTuple):

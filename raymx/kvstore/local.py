@@ -6,8 +6,8 @@
     kv.pull(3, out=[weight_of_gpu0, weight_of_gpu1])
 
 Without an updater a push replaces the stored value by the sum; with one, `updater(key, sum, stored)` changes `stored`.
-Every push and pull only records work for the devices and returns. The sum of a push is made on one device, in the order
-given, so equal pushes give equal bits.
+Every push and pull only records work for the devices and returns. Sums are made in the order given, so equal pushes
+give equal bits. Between device actors a large value of a `device` store is cut: each sums its share, see shares.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any
 
 from raymx import ndarray as nd
 from raymx import optimizer as opt
-from raymx import storage
+from raymx import runtime, storage
 from raymx.context import Context, cpu
 from raymx.errors import KVStoreError
+from raymx.kvstore import shares
+from raymx.kvstore.shares import Shares
 
 ON_CPU = ("local", "local_update_cpu", "local_allreduce_cpu")
 ON_DEVICES = ("device", "local_allreduce_device")
@@ -28,8 +30,8 @@ Key = int | str
 
 
 class KVStore:
-    """A store within one script. `local` types keep values and sum on cpu(0); `device` types on the devices that push,
-    spread by size.
+    """A store within one script. `local` types keep values and sum on cpu(0); `device` types on the devices that push:
+    small values spread by size, large ones cut over all of them.
 
     Keys are integers, or all strings. A method that takes a key also takes a list of keys, with a list of values (each
     an NDArray, or for push and pull a list of them) of the same length. Keys are served in ascending order, whatever
@@ -43,7 +45,7 @@ class KVStore:
 
     def __init__(self, type: str = "local"):
         self.type = type
-        self._stored: dict[Key, nd.NDArray] = {}
+        self._stored: dict[Key, nd.NDArray | Shares] = {}
         self._homes: dict[Key, Context] = {}  # where a key's value lies; device types decide at the first push
         self._updater: Callable[[Key, nd.NDArray, nd.NDArray], Any] | None = None
 
@@ -78,6 +80,10 @@ class KVStore:
         pairs = pairs_of("push", key, value)
         for k, values in pairs:
             self._check("push", k, values)
+        between = self.on_devices and self._updater is None
+        cut = {k: values for k, values in pairs if between and shares.possible(values)}
+        shares.push([(self._cut(k, [v.context for v in values]), values) for k, values in cut.items()])
+        pairs = [(k, values) for k, values in pairs if k not in cut]
         for k, values in pairs:
             self._settle(k, [v.context for v in values])
         for (k, _), values in zip(pairs, self._at_home(pairs), strict=True):
@@ -90,8 +96,17 @@ class KVStore:
         pairs = pairs_of("pull", key, out)
         for k, targets in pairs:
             self._check("pull", k, targets)
-        stored = [self._stored[k] for k, targets in pairs for _ in targets]
-        nd.copy_all(stored, [target for _, targets in pairs for target in targets])
+        between: list[tuple[Shares, list[nd.NDArray]]] = []
+        copies: list[tuple[nd.NDArray, nd.NDArray]] = []
+        for k, targets in pairs:
+            stored = self._stored[k]
+            if isinstance(stored, Shares) and stored.serves(targets):
+                between.append((stored, targets))
+            else:
+                whole = stored.whole(targets[0].context) if isinstance(stored, Shares) else stored
+                copies += [(whole, target) for target in targets]
+        shares.pull(between)
+        nd.copy_all([source for source, _ in copies], [target for _, target in copies])
 
     def _set_updater(self, updater: Callable[[Key, nd.NDArray, nd.NDArray], Any]) -> None:
         """From now on a push calls `updater(key, merged, stored)`, here and before it returns, for each key; it changes
@@ -119,7 +134,7 @@ class KVStore:
         """Nothing: there are no servers."""
 
     def _update(self, key: Key, values: list[nd.NDArray]) -> None:
-        stored = self._stored[key]
+        stored: Any = self._stored[key]
         if self._updater is None:
             _sum(values, out=stored)
         elif len(values) == 1 and isinstance(self._updater, opt.Updater):  # it only reads the gradient: spare a copy
@@ -138,8 +153,26 @@ class KVStore:
         nd.copy_all([v for v, _ in away], [t for _, t in away])
         return there
 
+    def _cut(self, key: Key, devices: list[Context]) -> Shares:
+        """The value of `key`, cut over these devices; a small one lies on its home among them."""
+        stored = self._stored[key]
+        if isinstance(stored, Shares) and stored.devices == tuple(devices):
+            return stored
+        runtime.introduce([device.lane for device in devices])
+        self._settle(key, devices)
+        owners, home = devices[: shares.count(stored.nbytes, len(devices))], self._homes[key]
+        whole: Any = self._stored[key]
+        if len(owners) == 1:
+            owners = [home if home in devices else devices[0]]
+        self._stored[key] = cut = Shares(whole, devices, owners)
+        return cut
+
     def _settle(self, key: Key, devices: list[Context]) -> None:
-        """Decide where `key`, and with it every key without a home, lives, and move it there."""
+        """Decide where `key`, and with it every key without a home, lives, and move it there. A value that was cut is
+        put together."""
+        stored = self._stored[key]
+        if isinstance(stored, Shares):
+            self._stored[key] = stored.whole(self._homes[key])
         if key in self._homes:
             return
         new = {k: v.nbytes for k, v in self._stored.items() if k not in self._homes}
@@ -149,7 +182,8 @@ class KVStore:
                 loads[home] += self._stored[k].nbytes
         for k, home in spread(new, loads).items():
             self._homes[k] = home
-            self._stored[k] = self._stored[k].as_in_context(home)
+            whole: Any = self._stored[k]
+            self._stored[k] = whole.as_in_context(home)
 
     def _check(self, verb: str, key: Key, values: list[nd.NDArray]) -> None:
         stored = self._stored.get(key)

@@ -12,7 +12,6 @@ from raymx.context import cpu
 from raymx.errors import FormatError, MXNetError, ParameterError
 from raymx.module.executor_group import DataParallelExecutorGroup, Part, Stretch
 
-_JOINED = 1024 * 1024  # elements side by side up to which a store on devices handles them as one
 _SMALL_MODEL = 16 * 1024 * 1024  # elements of the largest array up to which `local` updates in the store
 _COUNT = "count"  # in a file of states: how many updates a parameter has had
 
@@ -67,15 +66,23 @@ class Updates:
             self.updater = opt.get_updater(optimizer)
 
     def __call__(self) -> None:
-        store, updater = self._store, self.updater
-        for key, values, grads, parts in self._stretches:
-            if store is not None:
+        store = self._store
+        if store is not None and store.on_devices:  # all at once: nobody waits for one sum to send the next
+            keys, pushed = [each.key for each in self._stretches], [each.grads for each in self._stretches]
+            store.push(keys, pushed)
+            store.pull(keys, pushed)
+        elif store is not None:
+            for key, values, grads, _ in self._stretches:
                 store.push(key, grads, priority=-key)
                 store.pull(key, values if self._in_store else grads, priority=-key)
-            if not self._in_store:
-                for part in parts:
-                    for k, (weight, grad) in enumerate(zip(part.values, part.grads, strict=True)):
-                        updater(part.number * self._devices + k, grad, weight)
+        if not self._in_store:
+            for stretch in self._stretches:
+                self._update(stretch.parts)
+
+    def _update(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            for k, (weight, grad) in enumerate(zip(part.values, part.grads, strict=True)):
+                self.updater(part.number * self._devices + k, grad, weight)
 
     def move_to(self, group: DataParallelExecutorGroup) -> None:
         """From now on update the same parameters in the arrays of another group; states stay."""
@@ -172,12 +179,12 @@ def make_optimizer(optimizer, group: DataParallelExecutorGroup, store, copies: i
 
 
 def _joining(store: kvs.KVStore | None, private: bool) -> Callable[[int], bool]:
-    """Whether so many elements side by side may be handled as one; large ones are better spread over devices."""
+    """Whether so many elements side by side may be handled as one."""
     if store is None:
         return lambda size: True
     if store.updates_elsewhere:
         return lambda size: False  # its optimizer knows a parameter by its number
-    return lambda size: private and (size <= _JOINED or not store.on_devices)
+    return lambda size: private
 
 
 def _alike(optimizer: opt.Optimizer) -> Callable[[str], Any]:

@@ -131,6 +131,12 @@ def launch(fn, args: tuple, **options) -> list[Any]:
         return job.launch(fn, args, **options)
 
 
+def introduce(lanes) -> None:
+    """Let devices that have an address send letters to each other. Waits for them; raises DeviceLostError."""
+    transports = [each.transport for each in lanes]
+    transports[0].introduce(transports)
+
+
 def num_gpus() -> int:
     """How many GPUs `mx.gpu(i)` can name: the cluster's, or the virtual ones. Joins the cluster if need be."""
     if config.get("virtual_gpus"):
@@ -224,5 +230,6 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
 
-__all__ = ["Arrival", "DeviceLostError", "current_job", "describe", "device_pid", "engine", "init", "lane", "launch",
-           "num_gpus", "restart", "seed", "shard_links", "share_cores", "shutdown", "wait_all"]  # fmt: skip
+__all__ = ["Arrival", "DeviceLostError", "current_job", "describe", "device_pid", "engine", "init", "introduce",
+           "lane", "launch", "num_gpus", "restart", "seed", "shard_links", "share_cores", "shutdown",
+           "wait_all"]  # fmt: skip

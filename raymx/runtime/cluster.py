@@ -229,6 +229,8 @@ class RayTransport:
     def __init__(self, name: str, actor):
         self.name, self.actor = name, actor
         self.about: dict[str, Any] = {}  # what the actor said of itself when it started
+        self.address: str = actor._actor_id.hex()  # by which other devices know it
+        self._known: list[RayTransport] = []  # the devices that get letters of this one, or wait for them
         self._lost: DeviceLostError | None = None
         self._closed = False
         self._pulse = Pulse(self)
@@ -306,7 +308,23 @@ class RayTransport:
 
     def describe(self) -> dict[str, Any]:
         """What the actor says of itself: process id, node, niceness, and what it holds."""
-        ref = self.ask()
+        return self._answer(self.ask())
+
+    @staticmethod
+    def introduce(transports: Sequence[RayTransport]) -> None:
+        """Let these devices send letters to each other. Raises DeviceLostError, DeviceTimeoutError."""
+        answers = []
+        for each in transports:
+            others = [other for other in transports if other is not each and other not in each._known]
+            if others:
+                people = {other.address: other.actor for other in others}
+                answers.append((each, each._control("introduce", each.address, people)))
+                each._known += others
+        for each, answer in answers:
+            each._answer(answer)
+
+    def _answer(self, ref) -> Any:
+        """What a ref brings, when it is there. Raises DeviceLostError, DeviceTimeoutError."""
         if not self.wait_for(ref, config.get("timeout_s") or float("inf")):
             raise DeviceTimeoutError(f"{self.name} has not answered within the switch timeout_s.")
         return self.get(ref)
@@ -356,6 +374,10 @@ class RayTransport:
 
     def _gone(self, error: BaseException | None) -> DeviceLostError:
         _live.pop(self.name, None)
+        known, self._known = self._known, []
+        for other in known:  # nobody else tells them, and they may be waiting for its letters
+            if other._lost is None and not other.unreachable():
+                other._control("expect_nothing_of", self.address, f"{self.name} was lost before its value was copied")
         if self._lost is None:
             if not ray.is_initialized():
                 why = "Ray was shut down"

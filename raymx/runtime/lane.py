@@ -11,6 +11,7 @@ from typing import Any
 
 from raymx.actors import device
 from raymx.engine.recorder import Lane
+from raymx.engine.segment import Mail
 
 
 class DeviceLane(Lane):
@@ -30,6 +31,11 @@ class DeviceLane(Lane):
     def afar(self) -> bool:
         """Whether the device is in another process, where a message takes its time."""
         return self.transport.afar  # type: ignore[attr-defined]
+
+    @property
+    def address(self) -> str:
+        """By which other devices send letters to this one; empty if they cannot."""
+        return self.transport.address  # type: ignore[attr-defined]
 
     @property
     def layouts(self) -> tuple[str, ...]:
@@ -80,6 +86,23 @@ class DeviceLane(Lane):
     def arrive(self, array: int, variable: int, handle) -> None:
         """Write the value of another lane's handle into the array when it arrives."""
         self.push_arrival((device.IMPORT, array), (variable,), handle)
+
+    # ---- letters: values that devices hand to each other ----
+
+    def post(self, array: int, variables: tuple[int], parcels, number: int) -> None:
+        """Send windows of the elements that the array has now: `parcels` are (start, stop, addresses). It goes before
+        other work that may start at the same moment."""
+        self.push_ahead((device.SEND, array, parcels, number), variables)
+
+    def sum_letters(self, array: int, variable: int, source: int, source_variables: tuple[int], window, place: int,
+                    mail: Mail) -> None:  # fmt: skip
+        """array = the sum of what comes and of the source's elements in `window`, which take `place` in the order."""
+        self.push_arrival((device.SUM, array, source, *window, place), (variable,), mail, source_variables, later=True)
+
+    def fill_windows(self, array: int, variable: int, windows, sources, variables, mail: Mail) -> None:
+        """Write each window (start, stop) of the elements: what comes, in order, or an array of `sources`, if it is not
+        None there; `variables` are theirs."""
+        self.push_arrival((device.FILL, array, windows, sources), (variable,), mail, variables, later=True)
 
     # ---- programs and random numbers ----
 

@@ -100,6 +100,7 @@ class LocalTransport:
     """The way to the device in this process."""
 
     afar = False
+    address = ""  # no other process can call this one
 
     def __init__(self, name: str):
         self._host = DeviceHost(

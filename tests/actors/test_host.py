@@ -7,9 +7,25 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from raymx.actors.device import EXPORT, FREE, GATHER, IMPORT, NEW, PUT, SCATTER, SEED, SYNC, VIEW, WRITE, DeviceRunner
+from raymx.actors.device import (
+    EXPORT,
+    FILL,
+    FREE,
+    GATHER,
+    IMPORT,
+    NEW,
+    PUT,
+    SCATTER,
+    SEED,
+    SEND,
+    SUM,
+    SYNC,
+    VIEW,
+    WRITE,
+    DeviceRunner,
+)
 from raymx.actors.host import DeviceHost
-from raymx.engine.segment import Failure, Segment, lost
+from raymx.engine.segment import Failure, Letter, Mail, Segment, lost
 from raymx.errors import DeviceLostError, TaskError
 from raymx.ops.op import make
 
@@ -329,3 +345,88 @@ def test_values_that_came_and_went_are_not_kept(host, arriving):
 def test_a_device_says_what_it_holds(host):
     answer(host.submit(0, [segment(array(1, 1.0), array(2, 1.0), (FREE, 1))]))
     assert host.describe() == {"arrays": 1, "programs": 0, "messages": 0}
+
+
+# ---- letters of other devices ----
+
+
+def letters(number, *senders):
+    """A segment that sums what it has in 1 and a letter of each sender, into 2."""
+    return segment((SUM, 2, 1, 0, 1, 1), reads=[1], writes=[2], awaits=Mail(senders, number))
+
+
+def begun(host):
+    return host.submit(0, [segment(array(1, 2.0), (NEW, 2, (1,), F32), writes=[1, 2])])
+
+
+def summed(host, number=1):
+    return host.submit(number, [segment((EXPORT, 2, 0), reads=[2])], 1)
+
+
+def test_letters_are_summed_in_order_however_they_come(host):
+    begun(host)
+    host.deliver(Letter("b", 7), np.array([-1e8], F32))  # before its message
+    host.submit(1, [letters(7, "a", "b")])
+    host.deliver(Letter("a", 8), np.array([99.0], F32))  # for another time
+    host.deliver(Letter("a", 7), np.array([1e8], F32))
+    np.testing.assert_array_equal(answer(summed(host, 2))[1][0], [F32.type(1e8) + F32.type(2) - F32.type(1e8)])
+
+
+def test_letters_of_a_lost_device_fail_now_and_later_unless_they_have_come(host):
+    begun(host)
+    host.submit(1, [letters(7, "a")])
+    host.deliver(Letter("a", 9), np.array([1.0], F32))
+    host.expect_nothing_of("a", lost("a was lost"))
+    assert answer(summed(host, 2))[1][0].text == "a was lost"
+    host.submit(3, [letters(8, "a", "b")])
+    host.deliver(Letter("b", 8), np.array([1.0], F32))
+    assert answer(summed(host, 4))[1][0].text == "a was lost"
+    host.submit(5, [letters(9, "a")])
+    np.testing.assert_array_equal(answer(summed(host, 6))[1][0], [3.0])
+    host.expect_letters_of(["a"])
+    host.submit(7, [letters(10, "a")])
+    host.deliver(Letter("a", 10), np.array([5.0], F32))
+    np.testing.assert_array_equal(answer(summed(host, 8))[1][0], [7.0])
+
+
+def test_windows_and_failures_are_posted(host):
+    posted = []
+    host.runner.post = lambda *letter: posted.append(letter)
+    parcels = ((0, 2, ("a",)), (1, 3, ("b", "c")))
+    failing = (make("_plus"), (1,), (1, 5), (((1,), F32),))
+    answer(host.submit(0, [segment(array(1, 1, 2, 3), (SEND, 1, parcels, 7), writes=[1])]))
+    assert [(to, number, list(value)) for to, number, value in posted] == [(("a",), 7, [1, 2]), (("b", "c"), 7, [2, 3])]
+    posted.clear()
+    answer(host.submit(1, [segment(failing, writes=[1]), segment((SEND, 1, parcels, 8), reads=[1])]))
+    assert [(to, number, type(value)) for to, number, value in posted] == [
+        (("a",), 8, Failure), (("b", "c"), 8, Failure)
+    ]  # fmt: skip
+
+
+def test_windows_are_filled_from_letters_and_own_arrays(host):
+    fill = segment((FILL, 1, ((0, 1), (1, 3), (3, 4)), (None, 2, None)), writes=[1], awaits=Mail(("a", "b"), 3))
+    host.submit(0, [segment(array(1, 0, 0, 0, 0), array(2, 5, 6), writes=[1, 2]), fill])
+    host.deliver(Letter("b", 3), np.array([7.0], F32))
+    host.deliver(Letter("a", 3), np.array([4.0], F32))
+    _, values = answer(host.submit(1, [segment((EXPORT, 1, 0), reads=[1])], 1))
+    np.testing.assert_array_equal(values[0], [4, 5, 6, 7])
+
+
+def test_what_goes_ahead_runs_before_what_may_start_at_the_same_moment(host):
+    host.runner.post = lambda addresses, number, value: order.append("post")
+    order = []
+
+    class When:
+        def __index__(self):
+            order.append("task")
+            return 0
+
+    host.submit(0, [segment(array(1, 0.0), array(2, 0.0), writes=[1, 2])])
+    host.submit(1, [
+        segment((IMPORT, 1), writes=[1], awaits=5),
+        segment((GATHER, 2, 1, When()), reads=[1], writes=[2]),
+        segment((SEND, 1, ((0, 1, ("a",)),), 6), reads=[1])._replace(ahead=True),
+    ])  # fmt: skip
+    host.deliver(5, np.array([1.0], F32))
+    answer(host.submit(2, [segment((EXPORT, 2, 0), reads=[1, 2])], 1))
+    assert order == ["post", "task"]
