@@ -42,6 +42,7 @@ class Keeper:
         self.optimizer: Any = None  # settings, as they came
         self._configured: bool | None = None
         self._optimizers, self._get = optimizers, get
+        self._ready = False  # whether this is a shard with its history, and no replica that waits for it
         self._changed = threading.Condition(threading.RLock())
         self._replica: Replica | None = None
         self._ticket: Ticket | None = None  # of the last event sent to it
@@ -136,7 +137,7 @@ class Keeper:
     def adopt(self, replica: Replica | None, timeout_s: float) -> None:
         """Bring a new replica up to this state and pass every later event on to it; None for no replica."""
         with self._changed:
-            self._replica = replica
+            self._ready, self._replica = True, replica
             self._ticket = replica.send(("restore", self.snapshot())) if replica is not None else None
             ticket = self._ticket
         self._confirm(ticket, time.monotonic() + timeout_s)
@@ -156,6 +157,7 @@ class Keeper:
             return {
                 "name": self.name,
                 "keys": len(entries),
+                "ready": self._ready,
                 "applied": self.shard.applied,
                 **self.counts,
                 "versions": {key: entry.version for key, entry in entries.items()},
@@ -167,6 +169,7 @@ class Keeper:
         """Let the shard take an event in, pass it on, and wake up who waits."""
         with self._changed:
             result = getattr(self, f"_on_{event[0]}")(*event[1:])
+            self._ready = True
             if self._replica is not None:
                 self._pass_on(event)
             self._changed.notify_all()
@@ -247,7 +250,7 @@ class Keeper:
                 if self._ticket is ticket:
                     self._replica = self._ticket = None
             return
-        raise KVStoreTimeoutError(f"{self.name}: its replica has not answered in time.")
+        raise KVStoreTimeoutError(f"{self.name} still waits for its replica (switch timeout_s).")
 
     def _unequal(self, key: Key, ahead: Sequence[int]) -> KVStoreError:
         return KVStoreError(

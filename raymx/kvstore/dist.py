@@ -22,7 +22,7 @@ from raymx import config, faults, runtime
 from raymx import ndarray as nd
 from raymx import optimizer as opt
 from raymx.engine.segment import Failure
-from raymx.errors import KVStoreError
+from raymx.errors import KVStoreError, KVStoreTimeoutError, ShardLostError
 from raymx.kvstore import local, updating
 from raymx.kvstore.compression import Compression
 
@@ -436,6 +436,8 @@ class Courier:
                 for arrival in arrivals:
                     arrival.come(value)
         except BaseException as error:
+            if isinstance(error, (KVStoreTimeoutError, ShardLostError)):
+                self._failed = error  # others would wait as long, one after the other
             failure = Failure("", -1, (0, 0), f"pull: {error}", error)
             for _, _, _, arrivals in items:
                 for arrival in arrivals:

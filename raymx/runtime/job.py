@@ -22,7 +22,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from raymx import config
 from raymx.actors.remote import start_worker
-from raymx.errors import DeviceLostError, KVStoreTimeoutError, MXNetError, WorkerLostError
+from raymx.errors import DeviceLostError, KVStoreTimeoutError, MXNetError, ShardLostError, WorkerLostError
 from raymx.runtime import cluster, placement, store
 from raymx.runtime.store import Job, ShardLink
 
@@ -30,6 +30,7 @@ _log = logging.getLogger("raymx")
 _RUNNER = "raymx.runtime.job:run"
 _LOOK_S = 1.0  # between looks at what has ended
 _ENDED_S = 5.0  # that processes may take to end
+_TOGETHER_S = 0.5  # between the error of a worker and the loss of the shard that caused it
 
 _current: Job | None = None  # of which this process is a worker
 _at_end: list[Callable[[], Any]] = []  # what a worker calls when the user's code is done
@@ -139,6 +140,7 @@ class Supervisor:
         self._places = placement.Places(self.name, resources, 0 if config.get("virtual_gpus") else devices)
         self._actors: dict[int, list] = {shard: [] for shard in range(shards)}  # by incarnation; None for a lost one
         self._nodes: dict[Any, str | None] = {}  # where each of these actors was told to go
+        self._whole: set = set()  # those that have their shard's state
         self._code: dict[int, tuple[bytes | str, tuple]] = {}
         self._attempts: dict[int, int] = {}
         self._running: dict[Any, tuple[str, int, Any]] = {}  # ref of a call → what ends with it
@@ -169,8 +171,9 @@ class Supervisor:
                 f"launch: {late} of {len(started)} processes of shards and replicas have not started within "
                 f"{timeout_s:g} s (switch start_timeout_s)."
             ) from None
-        if self._replicas:
-            ray.get([first.adopt.remote(second, timeout_s) for first, second in self._actors.values()])
+        self._whole.update(actor for actors in self._actors.values() for actor in actors)
+        for first, second in self._actors.values() if self._replicas else ():
+            self._bring_up(first, second)
 
     def start_worker(self, rank: int, code: bytes | str, args: tuple) -> None:
         """Let worker `rank` run the user's code."""
@@ -219,6 +222,7 @@ class Supervisor:
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, BaseException) else error
             if not isinstance(cause, DeviceLostError):
+                self._look_at_shards()  # what the worker raised may be the smaller part of the truth
                 raise _of_worker(rank, cause) from error
         if self._restarts_left == 0:
             raise WorkerLostError(
@@ -229,6 +233,12 @@ class Supervisor:
         _log.warning("%s: worker %d was lost (%s); it is started anew", self.name, rank, type(cause).__name__)
         code, args = self._code[rank]
         self.start_worker(rank, code, args)
+
+    def _look_at_shards(self) -> None:
+        refs = [ref for ref, (kind, _, _) in self._running.items() if kind == "shard"]
+        for ref in ray.wait(refs, timeout=_TOGETHER_S)[0] if refs else ():
+            _, shard, actor = self._running.pop(ref)
+            self._survivor(shard, actor)
 
     def _start_shard(self, shard: int):
         actors = self._actors[shard]
@@ -241,15 +251,29 @@ class Supervisor:
         return actor
 
     def _replace_shard(self, shard: int, lost) -> None:
+        survivor = self._survivor(shard, lost)
+        _log.warning("%s: shard %d lost a process; a new replica is brought up", self.name, shard)
+        self._bring_up(survivor, self._start_shard(shard))
+
+    def _survivor(self, shard: int, lost) -> Any:
+        """The actor that has the state of a shard that lost another one. Raises ShardLostError."""
         actors = self._actors[shard]
         actors[actors.index(lost)] = None
-        survivors = [actor for actor in actors if actor is not None]
-        if not self._replicas or not survivors:
-            return  # the workers say what that means
-        replica = self._start_shard(shard)
-        _log.warning("%s: shard %d lost a process; a new replica is brought up", self.name, shard)
-        with contextlib.suppress(RayError):  # another loss: it is seen by its watch
-            ray.get(survivors[0].adopt.remote(replica, config.get("start_timeout_s")))
+        self._whole.discard(lost)
+        survivors = [actor for actor in actors if actor in self._whole]
+        if not survivors:
+            raise ShardLostError(
+                f"shard {shard} of {self._shards} was lost{' with its replica' if self._replicas else ''}; "
+                f"{store.GONE}."
+            )
+        return survivors[0]
+
+    def _bring_up(self, shard, replica) -> None:
+        """Let a shard's actor keep another one up to date from now on."""
+        timeout_s = config.get("start_timeout_s")
+        with contextlib.suppress(RayError):  # a loss: it is seen by its watch
+            ray.get(shard.adopt.remote(replica, timeout_s), timeout=timeout_s + store.GRACE_S)
+            self._whole.add(replica)
 
 
 def _of_worker(rank: int, cause: BaseException) -> BaseException:

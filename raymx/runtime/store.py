@@ -17,7 +17,10 @@ from raymx.errors import KVStoreTimeoutError, ShardLostError
 NAMESPACE = "raymx"
 OPTIMIZERS = "raymx.kvstore.updating:updater"
 BUNDLED_NBYTES = 1 << 16  # of a call's values from which on they are put into the object store, once for replicas too
-GRACE_S = 2.0  # that a pull may take longer than the shard is to wait
+GONE = "its state is gone: start again from a checkpoint (fit(checkpoint=…, resume='auto')), or launch with replicas=1"
+GRACE_S = 2.0  # that a barrier may take longer than the shard is to wait
+_PULL, _ANSWER = 0.8, 0.9  # of timeout_s: a shard gives up a pull, then the worker, then the device that waits for both
+_NUMBERS, _RETRY_S = 16, 0.1  # a shard's processes that are looked for after the one that is lost; and how often
 
 
 class Job(NamedTuple):
@@ -55,8 +58,12 @@ class ShardLink:
     def __init__(self, job: Job, shard: int):
         self.job, self.shard = job, shard
         self._incarnation = 0
-        self._actor = ray.get_actor(shard_name(job.name, shard, 0), NAMESPACE)
         self._unconfirmed: list[tuple] = []  # arguments of pushes, in order
+        self._actor: Any = None
+        try:
+            self._actor = ray.get_actor(shard_name(job.name, shard, 0), NAMESPACE)
+        except ValueError as error:  # it is gone already
+            self._fail_over(error)
 
     @property
     def name(self) -> str:
@@ -70,7 +77,7 @@ class ShardLink:
 
     def pull(self, wanted: Mapping[Any, int]):
         """Ask for values; what `values` waits for."""
-        timeout_s = config.get("timeout_s") or 1e9
+        timeout_s = (config.get("timeout_s") or 1e9) * _PULL
         return self._actor.pull.remote(self.job.rank, dict(wanted), timeout_s)
 
     def values(self, ref, wanted: Mapping[Any, int]) -> list[np.ndarray]:
@@ -93,7 +100,7 @@ class ShardLink:
     def barrier(self, number: int) -> None:
         """Wait until every worker is at its barrier `number`."""
         timeout_s = config.get("timeout_s") or 1e9
-        self._again(lambda: self._actor.barrier.remote(number, timeout_s))
+        self._again(lambda: self._actor.barrier.remote(number, timeout_s), timeout_s + GRACE_S)
 
     def describe(self) -> dict[str, Any]:
         """What the shard says of itself."""
@@ -102,44 +109,55 @@ class ShardLink:
     def _send(self, *push) -> None:
         self._actor.push.options(concurrency_group="events").remote(*push)
 
-    def _again(self, call) -> Any:
+    def _again(self, call, limit_s: float | None = None) -> Any:
         while True:
             try:
-                return self._answer(call())
+                return self._answer(call(), limit_s)
             except RayActorError as error:
                 self._fail_over(error)
 
-    def _answer(self, ref) -> Any:
-        limit = config.get("timeout_s")
+    def _answer(self, ref, limit_s: float | None = None) -> Any:
+        limit_s = limit_s or (config.get("timeout_s") or 1e9) * _ANSWER
         try:
-            return ray.get(ref, timeout=limit + GRACE_S if limit else None)
+            return ray.get(ref, timeout=limit_s)
         except GetTimeoutError:
-            raise KVStoreTimeoutError(f"{self.name} has not answered within {limit:g} s (switch timeout_s).") from None
+            raise KVStoreTimeoutError(
+                f"worker {self.job.rank}: {self.name} has not answered within {limit_s:g} s (switch timeout_s)."
+            ) from None
         except RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, BaseException) else error from None
 
-    def _fail_over(self, error: RayActorError) -> None:
+    def _fail_over(self, error: Exception) -> None:
         """Turn to the process that has the shard's state now, and send it again what may be lost."""
         deadline = time.monotonic() + config.get("start_timeout_s")
-        tries = 0
-        while True:
-            self._incarnation += 1
-            tries += 1
-            try:
-                self._actor = ray.get_actor(shard_name(self.job.name, self.shard, self._incarnation), NAMESPACE)
-                if self._answer(self._actor.describe.options(concurrency_group="control").remote())["keys"]:
-                    break
-            except (ValueError, RayActorError):
-                pass
-            if tries > self.job.replicas or time.monotonic() > deadline:
+        found: tuple[bool, tuple[int, Any] | None] = False, None
+        while found[1] is None:
+            found = self._successor()
+            if found == (False, None) or time.monotonic() > deadline:
                 raise self._lost(error) from error
+            if found[1] is None:
+                time.sleep(_RETRY_S)
+        self._incarnation, self._actor = found[1]
         for push in self._unconfirmed:
             self._send(*push)
 
-    def _lost(self, error: RayActorError) -> ShardLostError:
-        hint = "its state is gone; start again from a checkpoint, or launch with replicas=1"
-        return ShardLostError(f"worker {self.job.rank}: {self.name} was lost ({type(error).__name__}); {hint}.")
+    def _successor(self) -> tuple[bool, tuple[int, Any] | None]:
+        """Whether a later process of the shard is alive; its number and actor, once it has the state."""
+        alive = False
+        for number in range(self._incarnation + 1, self._incarnation + 1 + _NUMBERS):
+            try:
+                actor = ray.get_actor(shard_name(self.job.name, self.shard, number), NAMESPACE)
+                about = self._answer(actor.describe.options(concurrency_group="control").remote())
+            except (ValueError, RayActorError):
+                continue
+            alive = True
+            if about["ready"]:
+                return True, (number, actor)
+        return alive, None
+
+    def _lost(self, error: Exception) -> ShardLostError:
+        return ShardLostError(f"worker {self.job.rank}: {self.name} was lost ({type(error).__name__}); {GONE}.")
 
     @staticmethod
     def _bundled(values: list):
