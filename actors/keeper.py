@@ -34,12 +34,11 @@ class Replica(Protocol):
 
 
 class Keeper:
-    """One shard. `optimizers(settings)` makes an updater with `get_states()` and `set_states(bytes)` from what
+    """One shard. `optimizers(settings)` makes an updater, like `raymx.kvstore.updating.ArrayUpdater`, from what
     `set_optimizer` was given; `get(payload)` gives the arrays of a push that came by reference."""
 
     def __init__(self, name: str, shard: Shard, optimizers: Callable[[Any], Any], get: Callable = list):
         self.name, self.shard = name, shard
-        self.optimizer: Any = None  # settings, as they came
         self._configured: bool | None = None
         self._optimizers, self._get = optimizers, get
         self._ready = False  # whether this is a shard with its history, and no replica that waits for it
@@ -77,8 +76,8 @@ class Keeper:
         self._take(("set_optimizer", settings))
 
     def order(self, rank: int, number: int, method: str, *args) -> None:
-        """Call `set_optimizer`, `load_optimizer_states` or `tell` once, though a worker that was started anew asks for
-        it again: its orders are numbered from 1."""
+        """Take in `set_optimizer`, `change_optimizer`, `load_optimizer_states` or `tell` once, though a worker that was
+        started anew asks for it again: its orders are numbered from 1."""
         self._take(("order", rank, number, method, args))
 
     def tell(self, topic: str, value: Any) -> None:
@@ -146,9 +145,10 @@ class Keeper:
         """The whole state, the optimizer's included."""
         faults.point("checkpoint")
         with self._changed:
-            updater = self.shard.updater
-            states = updater.get_states() if updater is not None else None
-            return {"shard": self.shard.snapshot(), "optimizer": self.optimizer, "states": states}
+            updater, optimizer = self.shard.updater, None
+            if updater is not None:
+                optimizer = updater.settings, updater.get_states(), list(updater.pending)
+            return {"shard": self.shard.snapshot(), "optimizer": optimizer}
 
     def describe(self) -> dict[str, Any]:
         """Counts, for metrics and tests."""
@@ -201,8 +201,11 @@ class Keeper:
     def _on_set_optimizer(self, settings: Any) -> None:
         updater = self._optimizers(settings)
         if self.shard.updater is not None:
-            updater.set_states(self.shard.updater.get_states())
-        self.shard.updater, self.optimizer = updater, settings
+            updater.go_on_from(self.shard.updater)
+        self.shard.updater, self.shard.changes = updater, []
+
+    def _on_change_optimizer(self, changes: Any, rounds: Mapping[Key, int]) -> None:
+        self.shard.change_updater(changes, rounds)
 
     def _on_order(self, rank: int, number: int, method: str, args: tuple) -> None:
         if self.shard.ordered(rank, number):
@@ -233,10 +236,13 @@ class Keeper:
 
     def _on_restore(self, state: Mapping[str, Any]) -> None:
         self.shard.restore(state["shard"])
-        self.optimizer = state["optimizer"]
-        self.shard.updater = self._optimizers(self.optimizer) if self.optimizer is not None else None
-        if self.shard.updater is not None:
-            self.shard.updater.set_states(state["states"])
+        self.shard.updater = None
+        if state["optimizer"] is not None:
+            settings, states, pending = state["optimizer"]
+            updater = self.shard.updater = self._optimizers(settings)
+            updater.set_states(states)
+            for changes in pending:
+                updater.change(changes)
 
     # ---- waiting ----
 

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,7 +146,8 @@ class ShardActor:
         _full_priority()
         self._batches: deque[tuple[Any, list]] = deque(maxlen=2)  # arrays that lie together, and the ref of all
         shard = Shard(workers, freeze=self._freeze)
-        self._keeper = Keeper(name, shard, _imported(optimizers), _values)
+        number = int(role.removeprefix("shard ").split(".")[0])
+        self._keeper = Keeper(name, shard, partial(_imported(optimizers), shard=number), _values)
 
     def call(self, method: str, *args):
         """What a worker asks that does not wait for others."""

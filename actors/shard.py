@@ -68,6 +68,7 @@ class Shard:
         self.workers, self.sync = workers, sync
         self.entries: dict[Key, Entry] = {}
         self.updater: Any = None
+        self.changes: list[Mapping[Key, int]] = []  # of the updater's settings: the round of each key that is the first
         self.notes: dict[int, tuple[Any, Any]] = {}  # rank → its last step, and what it noted when that began
         self.told: dict[str, Any] = {}  # topic → what a worker lets the others know of it
         self.applied = 0  # rounds, or pushes where they are applied one by one
@@ -103,6 +104,17 @@ class Shard:
             last[key] = max(before, number)
         fresh = [push for push in pushes if self._take(rank, push)]
         return [key for key in dict.fromkeys(p.key for p in fresh) if self._apply_complete(key)]
+
+    def change_updater(self, changes: Any, rounds: Mapping[Key, int]) -> None:
+        """Let the updater have other settings from round `rounds[key]` of each key on; in all rounds of keys that are
+        not there, or where pushes are applied one by one. Raises KVStoreError without an updater."""
+        if self.updater is None:
+            raise KVStoreError("the store has no optimizer whose settings could change; call set_optimizer first.")
+        while self.changes and all(e.version + 1 >= self.changes[0].get(k, 0) for k, e in self.entries.items()):
+            self.updater.fold()
+            del self.changes[0]
+        self.updater.change(changes)
+        self.changes.append(dict(rounds) if self.sync else {})
 
     def leave(self, rank: int) -> list[Key]:
         """This worker pushes no more: rounds it has not pushed for go on without it. The keys that have a new version
@@ -186,6 +198,7 @@ class Shard:
                 key: (e.version, dict(e.frozen), dict(e.sent), {n: dict(r) for n, r in e.waiting.items()})
                 for key, e in self.entries.items()
             },
+            "changes": list(self.changes),
             "notes": dict(self.notes),
             "told": dict(self.told),
             "applied": self.applied,
@@ -199,6 +212,7 @@ class Shard:
         self.workers, self.sync, self.applied = state["workers"], state["sync"], state["applied"]
         self._gone, self._barriers = set(state["gone"]), dict(state["barriers"])
         self._orders, self.notes, self.told = dict(state["orders"]), dict(state["notes"]), dict(state["told"])
+        self.changes = list(state["changes"])
         self.entries = {
             key: Entry(
                 np.array(frozen[version]), version, dict(frozen), dict(sent), {n: dict(r) for n, r in rounds.items()}
@@ -245,6 +259,8 @@ class Shard:
             entry.value = merged if merged.flags.writeable else np.array(merged)
             return
         try:
+            if self.changes:
+                self.updater.at(sum(rounds.get(key, 0) <= entry.version for rounds in self.changes))
             self.updater(key, merged, entry.value)
         except Exception as error:
             entry.value[...] = old

@@ -73,11 +73,13 @@ class DistKVStore(local.KVStore):
         self._pushed: dict[Key, int] = {}
         self._barriers = self._orders = 0  # how many there were, for those who count
         self._compression: Compression | None = None
+        self._optimized = False  # whether the shards have an optimizer
+        self._live: updating.Live | None = None  # that of worker 0
         self._note: tuple[int, Any] | None = None
         self.trainings = 0  # how many loops have begun on this store; see raymx.module.progress
         self._courier = Courier(runtime.shard_links(self._job, "async" not in type, self.close))
         self._noted: dict[Key, int] = {}  # how often each key had been pushed at the step to go on from
-        self._counted = 0, 0  # barriers and orders at that step
+        self._counted: Any = 0, 0, None  # barriers, orders and the optimizer's settings at that step
         self.progress: Any = None  # what the worker that was here before noted of that step
         noted = self._courier.come_back() if self.restarted else None
         if noted is not None:
@@ -111,6 +113,7 @@ class DistKVStore(local.KVStore):
         pairs = local.pairs_of("push", key, value)
         for k, values in pairs:
             self._check("push", k, values)
+        self._change_optimizer()
         together = [(k, _sum_on_first(values)) for k, values in pairs]
         sends = []
         for k, total in together:
@@ -152,12 +155,27 @@ class DistKVStore(local.KVStore):
     # ---- settings ----
 
     def set_optimizer(self, optimizer: opt.Optimizer) -> None:
-        """Let the shards apply `optimizer`, whose pushes are gradients. Called again, it changes its settings (learning
-        rate, weight decay, …) from the next round on; states stay. Only worker 0's counts; all must call it."""
+        """Let the shards apply `optimizer`, whose pushes are gradients. Waits for every worker: all must call it, but
+        only worker 0's counts.
+
+        What the script changes of worker 0's optimizer later (`lr`, `wd`, `set_lr_mult`, its scheduler, …) holds from
+        worker 0's next push on. Called again, with another optimizer, states stay if it is of the same class.
+        """
         settings = updating.described(optimizer)
+        if self._optimized:
+            self.barrier()  # rounds under way are those of the optimizer before
         if self.rank == 0:
             self._order("set_optimizer", settings)
+            self._live = updating.Live(optimizer)
+        self._optimized = True
         self.barrier()
+
+    def _change_optimizer(self) -> None:
+        """Tell the shards, before the next push, what the script has changed of the optimizer."""
+        changes = None if self._live is None else self._live.changes()
+        if changes is not None:
+            rounds = {key: number + 1 for key, number in self._pushed.items()}
+            self._order("change_optimizer", changes, rounds, wait=False)
 
     def _set_updater(self, updater) -> None:
         raise KVStoreError(
@@ -240,11 +258,15 @@ class DistKVStore(local.KVStore):
         """Say with the next push how far this worker is as `step` begins, should it have to be started anew: it then
         finds this in `progress`, and its pulls give the weights with which the step began. A function is called as the
         push leaves, from another thread, and what it returns is kept."""
-        self._note = step, ((dict(self._pushed), self._barriers, self._orders), progress)
+        live = None if self._live is None else self._live.noted()
+        self._note = step, ((dict(self._pushed), self._barriers, self._orders, live), progress)
 
     def go_on(self) -> None:
-        """Count barriers and orders from where they were when the step began that this worker goes on with."""
-        self._barriers, self._orders = self._counted
+        """Count barriers and orders from where they were when the step began that this worker goes on with, and let the
+        optimizer have the settings of then."""
+        self._barriers, self._orders, live = self._counted
+        if live is not None and self._live is not None:
+            self._live.go_on(live)
 
     def _order(self, method: str, *args, shards: Sequence[int] | None = None, wait: bool = True) -> None:
         """Let shards (all of them) call something that must not be repeated if this worker is started anew."""

@@ -61,6 +61,11 @@ def _node(lane: DeviceLane) -> str:
     return sys.modules["raymx.runtime.cluster"].node() if _uses_cluster else ""
 
 
+def seeded() -> int:
+    """What `seed` was last told."""
+    return _seed
+
+
 def _connect(kind: str, index: int):
     if _name(kind, index) == _HERE:
         return local.connect(_HERE)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import raymx as mx
+from raymx import config
 from raymx.errors import KVStoreError, KVStoreTimeoutError, MXNetError
 
 pytestmark = pytest.mark.ray
@@ -217,3 +218,44 @@ def test_a_script_that_was_not_launched_is_a_job_of_its_own():
     kv.pull(3, out)
     assert [o.asnumpy().tolist() for o in out] == [[2, 2]] * 2
     kv.close()
+
+
+def train_with_changes(kind: str = "dist_sync", rounds: int = 6):
+    """What a worker does that changes settings on the way, two rounds ahead of what it has read."""
+    import raymx as mx
+    from tests.kvstore.test_dist import changed, gradients
+
+    kv = mx.kv.create(kind)
+    arrays = [mx.nd.ones((3, 4)), mx.nd.ones((50,))]
+    kv.init(["s", "l"], arrays)
+    optimizer = mx.optimizer.create("sgd", learning_rate=0.1, momentum=0.9)
+    kv.set_optimizer(optimizer)
+    for number, pair in enumerate(gradients(kv.rank, rounds)):
+        changed(optimizer, number)
+        kv.push(["s", "l"], [mx.nd.array(each) for each in pair])
+        kv.pull(["s", "l"], arrays)
+    return [array.asnumpy().tobytes() for array in arrays]
+
+
+def changed(optimizer, number: int) -> None:
+    if number == 2:
+        optimizer.lr = 0.05
+    if number == 4:
+        optimizer.set_lr_mult({"s": 0.5})
+        optimizer.wd = 0.01
+
+
+@pytest.mark.parametrize("fault", ["", "worker 0.0 at push:between 3", "shard 1.0 at push:applied 4"])
+def test_settings_that_the_script_changes_reach_all_shards_in_one_round(fault):
+    kv = mx.kv.create("local")
+    arrays = [mx.nd.ones((3, 4)), mx.nd.ones((50,))]
+    kv.init(["s", "l"], arrays)
+    optimizer = mx.optimizer.create("sgd", learning_rate=0.1, momentum=0.9)
+    kv.set_optimizer(optimizer)
+    for number, parts in enumerate(zip(*(gradients(rank, 6) for rank in range(2)), strict=True)):
+        changed(optimizer, number)
+        kv.push(["s", "l"], [[mx.nd.array(p[i]) for p in parts] for i in (0, 1)])
+    kv.pull(["s", "l"], arrays)
+    with config.using(fault=fault):
+        found = launched(train_with_changes, 2, 2)
+    assert found == [[array.asnumpy().tobytes() for array in arrays]] * 2
