@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import queue
+import secrets
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,9 +24,11 @@ from raymx.actors.host import DeviceHost
 from raymx.actors.keeper import Keeper
 from raymx.actors.shard import Shard, copied
 from raymx.actors.transfer import resolve, unpack
+from raymx.actors.turns import Turns
 from raymx.engine.segment import Letter, lost
 from raymx.ops import backend
 
+LATER = "later"  # the answer to a call that came before its turn
 SHARED_NBYTES = 1 << 17  # of pulled values from which on they lie in the object store once for all workers
 INLINE_NBYTES = 100_000  # up to which Ray sends an argument with its call; larger ones go through the object store
 CONCURRENT_MESSAGES = 64  # at least; a message under way holds a thread, and the driver bounds how many there are
@@ -147,7 +152,23 @@ class ShardActor:
         self._batches: deque[tuple[Any, list]] = deque(maxlen=2)  # arrays that lie together, and the ref of all
         shard = Shard(workers, freeze=self._freeze)
         number = int(role.removeprefix("shard ").split(".")[0])
+        self._turns = Turns()
+        self._late: dict[tuple[str, int], Future] = {}  # calls that came before their turn, and are asked for again
         self._keeper = Keeper(name, shard, partial(_imported(optimizers), shard=number), _values)
+
+    def take(self, sender: str, number: int, method: str, *args):
+        """Call `push`, `call` or `follow` in the order of the sender's numbers, from 0; LATER if that is not now. For
+        one thread."""
+        result = self._turns.take(sender, number, partial(getattr(self, method), *args))
+        if result.done():
+            return result.result()
+        if method != "push":
+            self._late[sender, number] = result
+        return LATER
+
+    def taken(self, sender: str, number: int):
+        """What a call gave that was to come later; waits for it."""
+        return self._late.pop((sender, number)).result()
 
     def call(self, method: str, *args):
         """What a worker asks that does not wait for others."""
@@ -213,24 +234,47 @@ def start_worker(job, settings: dict[str, Any], **options):
     return ray.remote(**options)(WorkerActor).remote(job, settings)
 
 
+class InOrder:
+    """The way to a shard's actor for one sender, whose calls are taken in the order in which they are made."""
+
+    def __init__(self, actor):
+        self.actor = actor
+        self._sender = secrets.token_hex(8)
+        self._number = itertools.count()
+
+    def call(self, method: str, *args) -> tuple[Any, int]:
+        """Make a call; the ref of its answer, which may be LATER, and its number."""
+        number = next(self._number)
+        take = self.actor.take.options(concurrency_group="events")
+        return take.remote(self._sender, number, method, *args), number
+
+    def later(self, number: int):
+        """The ref of an answer that was to come later."""
+        return self.actor.taken.remote(self._sender, number)
+
+
 class _Follower:
     """The way to a replica."""
 
     def __init__(self, actor):
-        self._actor = actor
+        self._way = InOrder(actor)
 
     def send(self, event):
-        return _Followed(self._actor.follow.remote(event))
+        return _Followed(self._way, *self._way.call("follow", event))
 
 
 class _Followed(NamedTuple):
+    way: InOrder
     ref: Any
+    number: int
 
     def wait(self, timeout_s: float) -> bool:
-        if not ray.wait([self.ref], timeout=timeout_s)[0]:
-            return False
-        ray.get(self.ref)
-        return True
+        ref = self.ref
+        while ray.wait([ref], timeout=timeout_s)[0]:
+            if ray.get(ref) != LATER:
+                return True
+            ref = self.way.later(self.number)
+        return False
 
 
 def _values(payload) -> list:

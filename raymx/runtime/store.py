@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from raymx import config
-from raymx.actors.remote import start_shard
+from raymx.actors.remote import LATER, InOrder, start_shard
 from raymx.errors import KVStoreTimeoutError, ShardLostError
 
 NAMESPACE = "raymx"
@@ -60,8 +60,9 @@ class ShardLink:
         self._incarnation = 0
         self._unconfirmed: list[tuple] = []  # arguments of pushes, in order
         self._actor: Any = None
+        self._way: Any = None  # to it, for what has an order
         try:
-            self._actor = ray.get_actor(shard_name(job.name, shard, 0), NAMESPACE)
+            self._turn_to(ray.get_actor(shard_name(job.name, shard, 0), NAMESPACE))
         except ValueError as error:  # it is gone already
             self._fail_over(error)
 
@@ -95,7 +96,7 @@ class ShardLink:
 
     def ask(self, method: str, *args) -> Any:
         """Call a method of the keeper and wait for its answer."""
-        return self._again(lambda: self._actor.call.options(concurrency_group="events").remote(method, *args))
+        return self._again(lambda: self._in_order("call", method, *args))
 
     def barrier(self, number: int) -> None:
         """Wait until every worker is at its barrier `number`."""
@@ -107,7 +108,12 @@ class ShardLink:
         return self._again(lambda: self._actor.describe.options(concurrency_group="control").remote())
 
     def _send(self, *push) -> None:
-        self._actor.push.options(concurrency_group="events").remote(*push)
+        self._way.call("push", *push)
+
+    def _in_order(self, method: str, *args) -> Any:
+        """The ref of the answer to a call that is taken after those before."""
+        ref, number = self._way.call(method, *args)
+        return self._way.later(number) if self._answer(ref) == LATER else ref
 
     def _again(self, call, limit_s: float | None = None) -> Any:
         while True:
@@ -138,9 +144,13 @@ class ShardLink:
                 raise self._lost(error) from error
             if found[1] is None:
                 time.sleep(_RETRY_S)
-        self._incarnation, self._actor = found[1]
+        self._incarnation = found[1][0]
+        self._turn_to(found[1][1])
         for push in self._unconfirmed:
             self._send(*push)
+
+    def _turn_to(self, actor) -> None:
+        self._actor, self._way = actor, InOrder(actor)
 
     def _successor(self) -> tuple[bool, tuple[int, Any] | None]:
         """Whether a later process of the shard is alive; its number and actor, once it has the state."""
