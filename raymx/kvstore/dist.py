@@ -296,7 +296,7 @@ class DistKVStore(local.KVStore):
         keep = None if packed or lane.afar else kept
         ticket = lane.pack([some.places for some in each], [tuple(some.variables) for some in each], keep)
         for (shard, leaving), handle in zip(by_shard.items(), ticket.exports, strict=True):
-            transform = None if packed is None else packed.of([(k, shard) for k in leaving.keys])
+            transform = None if packed is None else packed.of([(shard, k) for k in leaving.keys])
             yield shard, Parcel(lane, ticket, handle, leaving.nbytes, transform)
 
     def _pull(self, parts: Iterable[tuple[Part, Key, nd.NDArray, Any, Rows | None]], priority: int) -> None:
