@@ -1,5 +1,5 @@
-"""A keeper and its replica in one process: what cannot be read changes nothing, and a replica never goes on from a state
-that lacks something."""
+"""A keeper and its replica in one process: what cannot be read changes nothing, and a replica never goes on without
+what it could not read."""
 
 from __future__ import annotations
 
