@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -44,41 +43,26 @@ class Promise:
         self.answer.add_done_callback(lambda _: callback(self.value(0)))
 
 
-class Held(NamedTuple):
-    """Values of a list that lies in the cluster's object store, for a device in another process, which reads it there.
-    `told(error or None)` is called when it has or cannot."""
-
-    ref: Any
-    window: slice
-    told: Callable[[BaseException | None], None]
-
-
 class Arrival(Promise):
-    """A value that comes from elsewhere: whoever has it calls `come`, again if the device could not read it."""
+    """A value that comes from elsewhere: whoever has it calls `come`."""
 
-    __slots__ = ("_callback", "_come", "_lock")
+    __slots__ = ("_here",)
 
     def __init__(self):
-        self._callback: Callable[[Any], None] | None = None
-        self._come: tuple[Any] | None = None
-        self._lock = threading.Lock()
+        self._here: Future = Future()
 
     def value(self, timeout_s: float) -> Any:
-        """None: it is not waited for."""
-        return None
+        try:
+            return self._here.result(timeout_s)
+        except FutureTimeout:
+            return None
 
     def subscribe(self, callback: Callable[[Any], None]) -> None:
-        with self._lock:
-            self._callback, come = callback, self._come
-        if come is not None:
-            callback(*come)
+        self._here.add_done_callback(lambda here: callback(here.result()))
 
     def come(self, value: Any) -> None:
-        """It is here: a value, Held, or a Failure."""
-        with self._lock:
-            self._come, callback = (value,), self._callback
-        if callback is not None:
-            callback(value)
+        """It is here: a value or Failure."""
+        self._here.set_result(value)
 
 
 class LocalTicket:
@@ -89,9 +73,6 @@ class LocalTicket:
     def __init__(self, device: str, answer: Future, exports: int):
         self.device, self.answer = device, answer
         self.exports = [Promise(device, answer, slot) for slot in range(exports)]
-
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        self.answer.add_done_callback(lambda _: callback())
 
     def done(self) -> bool:
         return self.answer.done()
