@@ -42,8 +42,10 @@ SHARE = 14  # how many devices of this node work at the same time and divide its
 SEND = 15  # id, parcels, number: hand windows of the elements, each (start, stop, addresses), to other devices
 SUM = 16  # id, source id, start, stop, place: sum this window of the source, at its place among what has arrived
 FILL = 17  # id, windows, sources: write each (start, stop) of the elements: what has arrived, or a source id's value
+PACK = 18  # places, slot[, keep]: export a list of elements, each (id, window); `keep` makes of it what leaves
+UNPACK = 19  # places: write values of the list that has arrived, each (its number, id, window)
 NAMES = ("new", "put", "view", "write", "export", "import", "free", "program", "run", "seed", "gather", "scatter",
-         "sync", "stream", "share", "send", "sum", "fill")  # fmt: skip
+         "sync", "stream", "share", "send", "sum", "fill", "pack", "unpack")  # fmt: skip
 SEEN_LIMIT = 4096  # operators over their arrays that are remembered as having run once
 
 
@@ -85,6 +87,7 @@ class DeviceRunner:
             self._new, self._put, self._view, self._write, self._export, self._import, self._free, self._program,
             self._run, self._seed, self._gather, self._scatter, self._sync,
             self._stream, self._share, self._send, self._sum, self._fill_windows,
+            self._pack, self._unpack,
         )  # fmt: skip
 
     def run(self, tasks, message: int, segment: int, exports: list, arrived=None, reraise=False) -> list[Failure]:
@@ -234,6 +237,8 @@ class DeviceRunner:
     def _mark(self, task, failure: Failure) -> None:
         for out in self._writes(task):
             self.failed[self._storage_of(out)] = failure
+        if task[0].__class__ is int and task[0] in (EXPORT, PACK):
+            self._exports[task[2]] = failure
 
     def _fail(self, task, error: BaseException, message: int, position) -> Failure:
         shapes = ", ".join(str(self.arrays[i].shape) for i in _read_ids(task) if i in self.arrays)
@@ -261,6 +266,8 @@ class DeviceRunner:
         if code == RUN:
             program = self.programs.get(task[1])
             return tuple(program.writes(task[2])) if program is not None else ()
+        if code == UNPACK:
+            return tuple(array for _, array, _ in task[1])
         return (task[1],) if code in (NEW, PUT, VIEW, WRITE, IMPORT, GATHER, SCATTER, SUM, FILL) else ()
 
     # ---- the coded tasks ----
@@ -296,17 +303,39 @@ class DeviceRunner:
             target[...] = self.xp.asarray(value)
 
     def _export(self, array, slot):
-        try:
-            value = self._reads(array)
-            self._exports[slot] = value.copy() if self.xp is np else self.xp.asnumpy(value)
-        except _Failed as failed:
-            self._exports[slot] = failed.failure
+        value = self._reads(array)
+        self._exports[slot] = value.copy() if self.xp is np else self.xp.asnumpy(value)
 
     def _import(self, array):
         if isinstance(self._arrived, Failure):
             raise _Failed(self._arrived)
         self._heal(array)
         self._fill(self.arrays[array], self._arrived)
+
+    def _pack(self, places, slot, keep=None):
+        values = [_part(self._reads(array), window) for array, window in places]
+        if self.xp is not np:
+            values = [self.xp.asnumpy(value) for value in values]
+        elif keep is None:
+            values = [value.copy() for value in values]
+        self._exports[slot] = values if keep is None else keep(values)
+
+    def _unpack(self, places):
+        """A window is None for all, a slice of the elements, or numbers of rows. One that begins a slice heals."""
+        if isinstance(self._arrived, Failure):
+            raise _Failed(self._arrived)
+        for number, array, window in places:
+            if window is None or (isinstance(window, slice) and window.start == 0):
+                self._heal(array)
+            target, value = self._memory(array), self._arrived[number]
+            if window is None:
+                self._fill(target, value.reshape(target.shape))
+            elif not isinstance(window, slice):
+                target[window] = self.xp.asarray(value).reshape(len(window), *target.shape[1:])
+            elif target.flags.c_contiguous:
+                self._fill(target.reshape(-1)[window], value.reshape(-1))
+            else:
+                target.flat[window] = self.xp.asarray(value).reshape(-1)
 
     def _free(self, *arrays):
         for array in arrays:
@@ -387,6 +416,11 @@ class DeviceRunner:
 
 def _nowhere(addresses, number, value) -> None:
     raise TaskError(f"no way to {', '.join(addresses)}: this device knows no other ones.")
+
+
+def _part(value, window: slice | None):
+    """All of an array, or a window of its elements."""
+    return value if window is None else value.reshape(-1)[window]
 
 
 class _Failed(Exception):

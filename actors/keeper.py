@@ -5,25 +5,31 @@ Thread-safe and without Ray: a replica is anything with `send(event)`, which ret
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from raymx import faults
-from raymx.actors.shard import Key, Push, Shard
+from raymx import config, faults
+from raymx.actors.shard import NO_ROWS, Key, Push, Rows, Shard
 from raymx.errors import KVStoreError, KVStoreTimeoutError
 
-LISTED = 8  # keys that a message names
+_log = logging.getLogger("raymx")
 
 
 class Ticket(Protocol):
     """An event under way to a replica."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the replica has taken the event in; whether it has. Raises when it never will."""
+        """Wait until the replica has taken the event in; whether it has. Raises ReplicaGone, or anything else if it is
+        there and has not."""
+
+
+class ReplicaGone(Exception):
+    """The process of a replica has ended."""
 
 
 class Replica(Protocol):
@@ -33,19 +39,33 @@ class Replica(Protocol):
         """Let the replica's `follow` take the event in, after those sent before."""
 
 
+class _Sent(NamedTuple):
+    """An event that the replica was sent: the how many-th, and its ticket."""
+
+    number: int
+    ticket: Ticket
+
+
 class Keeper:
     """One shard. `optimizers(settings)` makes an updater, like `raymx.kvstore.updating.ArrayUpdater`, from what
-    `set_optimizer` was given; `get(payload)` gives the arrays of a push that came by reference."""
+    `set_optimizer` was given; `get(payload)` gives the arrays of a push, or raises if they are lost.
+
+    Events are taken in by one thread. A push that cannot be taken in changes nothing, and its worker is told when it
+    next asks for something. A replica that could not follow an event follows none until it is restored.
+    """
 
     def __init__(self, name: str, shard: Shard, optimizers: Callable[[Any], Any], get: Callable = list):
         self.name, self.shard = name, shard
         self._configured: bool | None = None
         self._optimizers, self._get = optimizers, get
         self._ready = False  # whether this is a shard with its history, and no replica that waits for it
-        self._behind = False  # whether this is a replica that missed an event
         self._changed = threading.Condition(threading.RLock())
         self._replica: Replica | None = None
-        self._ticket: Ticket | None = None  # of the last event sent to it
+        self._sent: _Sent | None = None  # the last event that it was sent
+        self._events = 0  # how many were sent, to whichever replica
+        self._adopted_at = self._restored_at = 0  # their number when this replica came, and when it last got it all
+        self._behind: BaseException | None = None  # in a replica: the event that it could not follow
+        self._refused: dict[int, KVStoreError] = {}  # rank → why a push of it was not taken in
         self.counts = dict.fromkeys(("pushes", "dropped", "pulls", "bytes"), 0)
 
     # ---- from workers ----
@@ -55,8 +75,15 @@ class Keeper:
         self._take(("create", dict(values)))
 
     def push(self, rank: int, numbers: Mapping[Key, int], payload: Any, note: tuple[int, Any] | None = None) -> None:
-        """Take in one worker's values of these keys, in their order, and what it notes of its progress."""
-        self._take(("push", rank, dict(numbers), payload, note))
+        """Take in one worker's values of these keys, in their order, and what it notes of its progress. What is wrong
+        with them is raised when the worker next pulls or comes to a barrier."""
+        try:
+            self._take(("push", rank, dict(numbers), payload, note))
+        except Exception as error:
+            with self._changed:
+                self._refused[rank] = error if isinstance(error, KVStoreError) else _unread(rank, error)
+                self._changed.notify_all()
+            raise
 
     def configure(self, sync: bool) -> None:
         """Whether rounds wait for all workers. Raises KVStoreError if a worker has said otherwise."""
@@ -80,6 +107,7 @@ class Keeper:
         """Take in `set_optimizer`, `change_optimizer`, `load_optimizer_states` or `tell` once, though a worker that was
         started anew asks for it again: its orders are numbered from 1."""
         self._take(("order", rank, number, method, args))
+        self.settle(config.get("timeout_s") or 1e9)  # its worker does not give it again
 
     def tell(self, topic: str, value: Any) -> None:
         """Keep what a worker lets the others know."""
@@ -96,28 +124,39 @@ class Keeper:
 
     def come_back(self, rank: int) -> dict[str, Any]:
         """What a worker that was started anew must know: what it noted last."""
+        self._refused.pop(rank, None)
         self._take(("come_back", rank))
         return {"note": self.shard.notes.get(rank)}
 
-    def pull(self, rank: int, wanted: Mapping[Key, int], timeout_s: float) -> list[np.ndarray]:
-        """The values of these keys in these versions. Waits for them, and until the replica has what they show; raises
-        KVStoreTimeoutError that names who is late."""
+    def pull(
+        self, rank: int, wanted: Mapping[Key, int], timeout_s: float, rows: Mapping[Key, Rows] = NO_ROWS
+    ) -> list[np.ndarray]:
+        """The values of these keys, or rows of them, in these versions. Waits for them, and until the replica has what
+        they show; raises KVStoreTimeoutError that names who is late, or what was wrong with a push."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while late := [key for key, version in wanted.items() if not self.shard.has(key, version)]:
+            while late := [key for key, version in wanted.items() if not self.shard.has(rank, key, version)]:
+                self._tell_refused(rank)
                 if ahead := self.shard.ahead(rank, late[0]):
                     raise self._unequal(late[0], ahead)
                 if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
                     raise self._straggling(late, timeout_s)
-            values, ticket = self.shard.get(rank, wanted), self._ticket
+            values, sent = self.shard.get(rank, wanted, rows), self._sent
             self.counts["pulls"] += 1
-        self._confirm(ticket, deadline)
+        self._confirm(sent, deadline)
         faults.point("pull:answering")
         return values
 
-    def reach(self, rank: int, number: int) -> None:
-        """A worker is at its barrier `number`."""
+    def reach(self, rank: int, number: int, timeout_s: float) -> None:
+        """A worker is at its barrier `number`: everything that it pushed is safe then. Raises what was wrong with a
+        push."""
+        self._tell_refused(rank)
         self._take(("reach", rank, number))
+        self.settle(timeout_s)
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until the replica has everything that was taken in."""
+        self._confirm(self._sent, time.monotonic() + timeout_s)
 
     def barrier(self, number: int, timeout_s: float) -> None:
         """Wait until every worker has reached its barrier `number` or left."""
@@ -131,25 +170,24 @@ class Keeper:
     # ---- from the supervisor and from a primary ----
 
     def follow(self, event: tuple) -> None:
-        """Take in an event that the primary has taken in. Whoever misses one is no replica any more."""
+        """Take in an event that the primary has taken in. Raises KVStoreError if it is behind."""
+        if event[0] == "restore":
+            self._behind = None
+        if self._behind is not None:
+            raise KVStoreError(f"{self.name}: this replica waits to be restored ({_words(self._behind)}).")
         try:
             self._take(event)
-        except BaseException:
-            self._behind = True
+        except Exception as error:
+            self._behind = error
             raise
 
     def adopt(self, replica: Replica | None, timeout_s: float) -> None:
-        """Bring a new replica up to this state and pass every later event on to it; None for no replica. Raises
-        KVStoreError if it is lost meanwhile, or if this one was a replica that missed an event."""
-        if self._behind:
-            raise KVStoreError(f"{self.name}: this replica has missed an event, and cannot take the shard over.")
+        """Bring a new replica up to this state and pass every later event on to it; None for no replica."""
         with self._changed:
             self._ready, self._replica = True, replica
-            self._ticket = replica.send(("restore", self.snapshot())) if replica is not None else None
-            ticket = self._ticket
-        self._confirm(ticket, time.monotonic() + timeout_s)
-        if self._replica is not replica:
-            raise KVStoreError(f"{self.name}: the new replica was lost before it was brought up.")
+            self._restore_replica()
+            self._adopted_at, sent = self._restored_at, self._sent
+        self._confirm(sent, time.monotonic() + timeout_s)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state, the optimizer's included."""
@@ -167,7 +205,7 @@ class Keeper:
             return {
                 "name": self.name,
                 "keys": len(entries),
-                "ready": self._ready and not self._behind,
+                "ready": self._ready,
                 "applied": self.shard.applied,
                 **self.counts,
                 "versions": {key: entry.version for key, entry in entries.items()},
@@ -177,8 +215,9 @@ class Keeper:
 
     def _take(self, event: tuple) -> Any:
         """Let the shard take an event in, pass it on, and wake up who waits."""
+        taken = (*event[:3], self._read(event[3]), *event[4:]) if event[0] == "push" else event
         with self._changed:
-            result = getattr(self, f"_on_{event[0]}")(*event[1:])
+            result = getattr(self, f"_on_{event[0]}")(*taken[1:])
             self._ready = True
             if self._replica is not None:
                 self._pass_on(event)
@@ -186,26 +225,41 @@ class Keeper:
             return result
 
     def _pass_on(self, event: tuple) -> None:
+        self._events += 1
         try:
-            self._ticket = self._replica.send(event)  # type: ignore[union-attr]
+            self._sent = _Sent(self._events, self._replica.send(event))  # type: ignore[union-attr]
         except Exception:  # it is gone; the supervisor brings another one
-            self._replica = self._ticket = None
+            self._replica = self._sent = None
+
+    def _restore_replica(self) -> None:
+        """Send the whole state to the replica, if there is one."""
+        self._sent = None
+        self._restored_at = self._events + 1
+        if self._replica is not None:
+            self._pass_on(("restore", self.snapshot()))
+
+    def _read(self, payload: Any) -> list[np.ndarray]:
+        """The arrays of a push; before anybody is held up by it, as they may lie on another node."""
+        faults.point("push:received")
+        return self._get(payload)
+
+    def _tell_refused(self, rank: int) -> None:
+        if rank in self._refused:
+            raise self._refused[rank]
 
     def _on_create(self, values: Mapping[Key, np.ndarray]) -> None:
         for key, value in values.items():
             self.shard.create(key, value)
 
-    def _on_push(self, rank: int, numbers: Mapping[Key, int], payload: Any, note: tuple[int, Any] | None) -> None:
-        faults.point("push:received")
-        values = self._get(payload)
+    def _on_push(self, rank: int, numbers: Mapping[Key, int], values: list, note: tuple[int, Any] | None) -> None:
         pushes = [Push(key, number, value) for (key, number), value in zip(numbers.items(), values, strict=True)]
         entries = self.shard.entries
         self.counts["pushes"] += len(pushes)
         self.counts["dropped"] += sum(p.key in entries and p.number <= entries[p.key].sent.get(rank, 0) for p in pushes)
         self.counts["bytes"] += sum(p.value.nbytes for p in pushes)
+        self.shard.push(rank, pushes)
         if note is not None:
             self.shard.note(rank, *note)
-        self.shard.push(rank, pushes)
         faults.point("push:applied")
 
     def _on_set_optimizer(self, settings: Any) -> None:
@@ -256,17 +310,36 @@ class Keeper:
 
     # ---- waiting ----
 
-    def _confirm(self, ticket: Ticket | None, deadline: float) -> None:
-        """Wait until the replica has taken in what the ticket is of; a lost replica holds nobody up."""
-        try:
-            if ticket is None or ticket.wait(max(0.0, deadline - time.monotonic())):
+    def _confirm(self, sent: _Sent | None, deadline: float) -> None:
+        """Wait until the replica has taken in what was sent. One that is gone holds nobody up, and one that could not
+        follow gets the whole state."""
+        while sent is not None:
+            try:
+                if sent.ticket.wait(max(0.0, deadline - time.monotonic())):
+                    return
+            except ReplicaGone:
+                self._drop(sent)
                 return
-        except Exception:
-            with self._changed:
-                if self._ticket is ticket:
-                    self._replica = self._ticket = None
-            return
-        raise KVStoreTimeoutError(f"{self.name} still waits for its replica (switch timeout_s).")
+            except Exception as error:
+                sent = self._restored(sent, error)
+            else:
+                raise KVStoreTimeoutError(f"{self.name} still waits for its replica (switch timeout_s).")
+
+    def _restored(self, failed: _Sent, error: Exception) -> _Sent | None:
+        """What to wait for instead of what the replica has not followed."""
+        with self._changed:
+            if failed.number == self._restored_at:
+                _log.warning("%s: its replica cannot be restored (%s)", self.name, _words(error))
+                self._drop(failed)
+            elif failed.number > self._restored_at:
+                self._restore_replica()
+            return self._sent
+
+    def _drop(self, failed: _Sent) -> None:
+        """Feed the replica no more, unless another one has come since."""
+        with self._changed:
+            if failed.number >= self._adopted_at:
+                self._replica = self._sent = None
 
     def _unequal(self, key: Key, ahead: Sequence[int]) -> KVStoreError:
         return KVStoreError(
@@ -282,6 +355,16 @@ class Keeper:
             f"{self.name}: round {self.shard.entries[key].version + 1} of key {key!r}{others} still waits for "
             f"{_workers(self.shard.lagging(key))} after {timeout_s:g} s (switch timeout_s)."
         )
+
+
+def _unread(rank: int, error: Exception) -> KVStoreError:
+    refused = KVStoreError(f"push: the values of worker {rank} could not be read ({_words(error)}).")
+    refused.__cause__ = error
+    return refused
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}".rstrip(". ")
 
 
 def _workers(ranks: Sequence[int]) -> str:

@@ -16,16 +16,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import ray
+from ray.exceptions import RayActorError
 
 from raymx import config, faults
 from raymx.actors import device
 from raymx.actors.device import DeviceRunner
 from raymx.actors.host import DeviceHost
-from raymx.actors.keeper import Keeper
+from raymx.actors.keeper import Keeper, ReplicaGone
+from raymx.actors.memory import Pool
 from raymx.actors.shard import Shard, copied
 from raymx.actors.transfer import resolve, unpack
 from raymx.actors.turns import Turns
-from raymx.engine.segment import Letter, lost
+from raymx.engine.segment import Failure, Letter, lost
+from raymx.errors import KVStoreError
 from raymx.ops import backend
 
 LATER = "later"  # the answer to a call that came before its turn
@@ -71,6 +74,12 @@ class DeviceActor:
         """A value that the driver's process promised under `token`."""
         faults.point("deliver")
         self._host.deliver(token, value)
+
+    def deliver_held(self, token: int, refs: list, window: slice) -> None:
+        """The same, of a list in the object store. Raises ObjectLostError if it is there no more."""
+        faults.point("deliver")
+        (values,) = ray.get(refs)
+        self._host.deliver(token, values[window])
 
     def receive(self, sender: str, number: int, value) -> None:
         """A letter of another device."""
@@ -150,7 +159,7 @@ class ShardActor:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _full_priority()
         self._batches: deque[tuple[Any, list]] = deque(maxlen=2)  # arrays that lie together, and the ref of all
-        shard = Shard(workers, freeze=self._freeze)
+        shard = Shard(workers, freeze=self._freeze, empty=Pool(int(settings["pool_mb"]) << 20).empty)
         number = int(role.removeprefix("shard ").split(".")[0])
         self._turns = Turns()
         self._late: dict[tuple[str, int], Future] = {}  # calls that came before their turn, and are asked for again
@@ -180,13 +189,17 @@ class ShardActor:
     def follow(self, event) -> None:
         self._keeper.follow(event)
 
-    def pull(self, rank: int, wanted, timeout_s: float):
-        """The arrays, or a list of the ref under which they lie in the object store together."""
-        values = self._keeper.pull(rank, wanted, timeout_s)
-        for ref, batch in self._batches:
+    def pull(self, rank: int, wanted, timeout_s: float, rows):
+        """A list of the arrays, or a tuple with its ref, if they lie in the object store together."""
+        values = self._keeper.pull(rank, wanted, timeout_s, rows)
+        for ref, batch in list(self._batches):
             if len(batch) == len(values) and all(a is b for a, b in zip(batch, values, strict=True)):
-                return [ref]
+                return (ref,)
         return values
+
+    def point(self, name: str) -> None:
+        """Come to a point of a planned fault that only a worker can tell."""
+        faults.point(name)
 
     def barrier(self, number: int, timeout_s: float) -> None:
         self._keeper.barrier(number, timeout_s)
@@ -270,20 +283,26 @@ class _Followed(NamedTuple):
 
     def wait(self, timeout_s: float) -> bool:
         ref = self.ref
-        while ray.wait([ref], timeout=timeout_s)[0]:
-            if ray.get(ref) != LATER:
-                return True
-            ref = self.way.later(self.number)
+        try:
+            while ray.wait([ref], timeout=timeout_s)[0]:
+                if ray.get(ref) != LATER:
+                    return True
+                ref = self.way.later(self.number)
+        except RayActorError as error:
+            raise ReplicaGone from error
         return False
 
 
 def _values(payload) -> list:
-    """The arrays of a push: a list of arrays and refs, or a tuple with the ref of such a list."""
-    if isinstance(payload, tuple):
-        return ray.get(payload[0])
-    refs = [each for each in payload if isinstance(each, ray.ObjectRef)]
+    """The arrays of a push, in parcels: lists of arrays, or tuples with the ref of such a list. Raises KVStoreError
+    for one that its device could not make."""
+    refs = [parcel[0] for parcel in payload if isinstance(parcel, tuple)]
     found = iter(ray.get(refs) if refs else ())
-    return [_unpacked(next(found) if isinstance(each, ray.ObjectRef) else each) for each in payload]
+    parcels = [next(found) if isinstance(parcel, tuple) else parcel for parcel in payload]
+    for parcel in parcels:
+        if isinstance(parcel, Failure):
+            raise KVStoreError(f"push: {parcel.text}.")
+    return [_unpacked(value) for parcel in parcels for value in parcel]
 
 
 def _unpacked(value):

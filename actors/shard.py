@@ -25,6 +25,7 @@ import numpy as np
 from raymx.errors import KVStoreError
 
 Key = int | str
+NO_ROWS: Mapping[Key, Any] = {}  # all of each value
 
 
 class Push(NamedTuple):
@@ -33,6 +34,13 @@ class Push(NamedTuple):
     key: Key
     number: int  # counts this worker's pushes of the key, from 1
     value: np.ndarray
+
+
+class Rows(NamedTuple):
+    """Which rows of a value are asked for, where a row has `width` elements."""
+
+    numbers: np.ndarray
+    width: int
 
 
 @dataclass
@@ -58,12 +66,17 @@ def copied(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 class Shard:
     """State of one shard for workers 0 … `workers` - 1.
 
-    `freeze(arrays)` makes copies that will not change. `updater(key, merged, value)`, if set, changes `value` in place
-    by what a round summed; without one the sum becomes the value.
+    `freeze(arrays)` makes copies that will not change, `empty(shape, dtype)` the memory for sums.
+    `updater(key, merged, value)`, if set, changes `value` in place by what a round summed; without one the sum becomes
+    the value.
     """
 
     def __init__(
-        self, workers: int, sync: bool = True, freeze: Callable[[Sequence[np.ndarray]], list[np.ndarray]] = copied
+        self,
+        workers: int,
+        sync: bool = True,
+        freeze: Callable[[Sequence[np.ndarray]], list[np.ndarray]] = copied,
+        empty: Callable[..., np.ndarray] = np.empty,
     ):
         self.workers, self.sync = workers, sync
         self.entries: dict[Key, Entry] = {}
@@ -75,7 +88,7 @@ class Shard:
         self._gone: set[int] = set()  # ranks that will push no more
         self._barriers: dict[int, int] = {}  # rank → how many barriers it has reached
         self._orders: dict[int, int] = {}  # rank → number of the last order that it gave
-        self._freeze = freeze
+        self._freeze, self._empty = freeze, empty
 
     # ---- events ----
 
@@ -158,9 +171,11 @@ class Shard:
         """The workers that have not reached barrier `number`."""
         return [r for r in range(self.workers) if r not in self._gone and self._barriers.get(r, 0) < number]
 
-    def has(self, key: Key, version: int) -> bool:
-        """Whether `version` of the key is there. Raises KVStoreError for an unknown key."""
-        return self._entry("pull", key).version >= version or not self.sync
+    def has(self, rank: int, key: Key, version: int) -> bool:
+        """Whether `version` of the key is there, or, where pushes are applied one by one, so many of this worker's.
+        Raises KVStoreError for an unknown key."""
+        entry = self._entry("pull", key)
+        return (entry.version if self.sync else entry.sent.get(rank, 0)) >= version
 
     def lagging(self, key: Key) -> list[int]:
         """The workers for whose push the next round of the key waits."""
@@ -171,20 +186,20 @@ class Shard:
         """Of the workers for whose push the next round waits, those at a later barrier than this one: they push no more
         before it comes there, too."""
         reached = self._barriers.get(rank, 0)
-        return [r for r in self.lagging(key) if self._barriers.get(r, 0) > reached]
+        return self.sync * [r for r in self.lagging(key) if self._barriers.get(r, 0) > reached]
 
-    def get(self, rank: int, wanted: Mapping[Key, int]) -> list[np.ndarray]:
-        """Each key's value in the version that is wanted, if that is the one before the current, else the current one;
-        copies that never change. Raises KVStoreError if the updater failed there, or, where pushes are applied one by
-        one, at one of this worker's since it last asked."""
+    def get(self, rank: int, wanted: Mapping[Key, int], rows: Mapping[Key, Rows] = NO_ROWS) -> list[np.ndarray]:
+        """Each key's value, or some rows of it, in the version that is wanted, if that is the one before the current,
+        else the current one; copies that never change. Raises KVStoreError if the updater failed there, or, where
+        pushes are applied one by one, at one of this worker's since it last asked."""
         entries = {key: self._entry("pull", key) for key in wanted}
         for key, entry in entries.items():
             failure = entry.failed.get(wanted[key]) if self.sync else entry.failed.pop(~rank, None)
             if failure is not None:
                 raise failure
-        current = [key for key, entry in entries.items() if wanted[key] not in entry.frozen]
-        self._freeze_current(current)
-        return [e.frozen[wanted[k] if wanted[k] in e.frozen else e.version] for k, e in entries.items()]
+        self._freeze_current(key for key, e in entries.items() if wanted[key] not in e.frozen and key not in rows)
+        found = {k: e.frozen.get(wanted[k], e.frozen.get(e.version, e.value)) for k, e in entries.items()}
+        return [_rows(value, rows[key]) if key in rows else value for key, value in found.items()]
 
     # ---- the whole state ----
 
@@ -247,10 +262,10 @@ class Shard:
         return [r for r in range(self.workers) if r not in here and r not in self._gone]
 
     def _apply(self, key: Key, entry: Entry, values: Mapping[int, np.ndarray]) -> None:
-        merged = total(list(values.values()))
+        merged = total(list(values.values()), self._empty)
         old = entry.frozen.get(entry.version)
-        if old is None:
-            (old,) = copied([entry.value])
+        if old is None:  # a value that is not changed in place needs no copy
+            (old,) = copied([entry.value]) if self.updater is not None else [_read_only(entry.value)]
         entry.version += 1
         entry.frozen = {entry.version - 1: old}
         entry.failed = {v: e for v, e in entry.failed.items() if v < 0 or v >= entry.version - 1}
@@ -287,14 +302,24 @@ class Shard:
             raise KVStoreError(f"worker {rank} is none of this store's {self.workers} (0 to {self.workers - 1}).")
 
 
-def total(values: Sequence[np.ndarray]) -> np.ndarray:
+def total(values: Sequence[np.ndarray], empty: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
     """The sum from first to last; the only value itself."""
     if len(values) == 1:
         return values[0]
-    merged = np.add(values[0], values[1])
+    merged = np.add(values[0], values[1], out=empty(values[0].shape, values[0].dtype))
     for value in values[2:]:
         np.add(merged, value, out=merged)
     return merged
+
+
+def _read_only(value: np.ndarray) -> np.ndarray:
+    view = value.view()
+    view.flags.writeable = False
+    return view
+
+
+def _rows(value: np.ndarray, rows: Rows) -> np.ndarray:
+    return value.reshape(-1, rows.width)[rows.numbers]
 
 
 def _check(verb: str, key: Key, stored: np.ndarray, value: np.ndarray) -> None:

@@ -51,8 +51,7 @@ def rounds(mx, kv, name: str, shapes, context, count: int):
         for _ in range(times):
             kv.push(keys, gradients)
             kv.pull(keys, out=outs)
-            for out in outs:
-                out.wait_to_read()
+            mx.nd.waitall()
 
     work(1)
     found, total = {float(out.asnumpy().reshape(-1)[-1]) for out in outs}, WORKERS * (WORKERS + 1) / 2

@@ -21,7 +21,7 @@ _OF_ITS_WORKER = "checkpoint:device"
 POINTS = {
     "worker": ("push:before", "push:between", "pull:before", "pull:after", "checkpoint:writing", "checkpoint:written",
                "checkpoint:described"),
-    "shard": ("push:received", "push:applied", "pull:answering", "checkpoint", "states"),
+    "shard": ("push:received", "push:applied", "pull:answering", "pull:answered", "checkpoint", "states"),
     "device": ("run", "ran", "deliver", _OF_ITS_WORKER),
 }  # fmt: skip
 _PLAN = re.compile(r"(shard|worker|device) (\d+\.\d+) (at|stops at) ([a-z:]+) (\d+)")
@@ -49,6 +49,11 @@ def _plan(role: str, plan: str) -> None:
     if role == f"{'worker' if found[4] == _OF_ITS_WORKER else found[1]} {found[2]}":
         _left[found[4]] = int(found[5])
         _signals[found[4]] = signal.SIGKILL if found[3] == "at" else signal.SIGSTOP
+
+
+def planned(name: str) -> bool:
+    """Whether some process is planned to end at this point."""
+    return f" at {name} " in config.get("fault")
 
 
 def of_device() -> str:

@@ -31,6 +31,9 @@ class Ticket(Protocol):
 
     exports: Sequence[Any]  # handles of the values that leave the device
 
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call `callback()`, from any thread, when the device has answered or never will."""
+
     def done(self) -> bool:
         """Whether the device has answered."""
 
@@ -157,11 +160,15 @@ class Lane:
     def push_exports(self, tasks: Sequence[Callable[[int], Any]], reads: Sequence[tuple]) -> Sequence[Any]:
         """Record tasks that copy values out of the device, `tasks[i](slot)` reading `reads[i]`, send everything, and
         return the handles of the values."""
+        return self.push_leaving(tasks, reads).exports
+
+    def push_leaving(self, tasks: Sequence[Callable[[int], Any]], reads: Sequence[tuple]) -> Ticket:
+        """The same; the message with which the values leave."""
         self._refuse_visitors()
         with self._lock:
             for slot, (task, read) in enumerate(zip(tasks, reads, strict=True)):
                 self._open.append((task(slot), read, (), caller()))
-            return self.send(exports=len(tasks)).exports
+            return self.send(exports=len(tasks))
 
     def free(self, array: int, variable: int) -> None:
         """Nobody holds this id any more. Takes no lock, so that a destructor may call it anywhere."""

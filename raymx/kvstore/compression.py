@@ -9,6 +9,7 @@ A packed value is a `Packed`; the shard unpacks it before it sums.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +48,10 @@ class Compression:
             raise ParameterError(f"set_gradient_compression: threshold must be above 0, got {threshold!r}.")
         self.type, self.threshold = type, float(threshold)
         self.owed: dict[Any, np.ndarray] = {}  # place → what was not sent yet
+
+    def of(self, places: Sequence[Any]) -> Callable[[list], list]:
+        """What packs a list of gradients, one of each place."""
+        return lambda gradients: [self.pack(place, each) for place, each in zip(places, gradients, strict=True)]
 
     def pack(self, place: Any, gradient: np.ndarray) -> Packed:
         """The gradient of one place (a key, or a part of one) as it is sent."""

@@ -1,30 +1,29 @@
 """Stores over many workers: a group of shards holds the values, each worker talks to all of them.
 
-Keys lie on shards by hash; an array of more than `kvstore_bigarray_bound` elements is cut over all shards. Every worker
-counts its pushes of a key, and a pull gives the value after as many rounds as this worker has pushed. Pushes and pulls
-return at once: a thread (the courier) waits for the values, sends one call per shard for all that has come together,
-and hands what comes back to the devices.
+Keys lie on shards by hash; an array of more than `kvstore_bigarray_bound` elements is cut over all shards, between rows
+if it has enough of them. Every worker counts its pushes of a key, and a pull gives the value after as many rounds as
+this worker has pushed. Pushes and pulls return at once: the values of all keys of one device leave it in one parcel for
+each shard and come in one, and a thread (see courier.py) does the rest.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from raymx import config, faults, runtime
+from raymx import config, runtime
 from raymx import ndarray as nd
 from raymx import optimizer as opt
-from raymx.engine.segment import Failure
-from raymx.errors import KVStoreError, KVStoreTimeoutError, ShardLostError
+from raymx.actors.shard import Rows
+from raymx.errors import KVStoreError
 from raymx.kvstore import local, updating
 from raymx.kvstore.compression import Compression
+from raymx.kvstore.courier import Courier, Note, Parcel, Pull, Push
+from raymx.runtime.store import kept
 
 Key = local.Key
 
@@ -44,12 +43,14 @@ class Kept(NamedTuple):
     parts: list[Part]
 
 
-def placed(key: Key, size: int, shards: int, bound: int) -> list[Part]:
-    """The parts of a key with `size` elements: one, on a shard by hash, or one on each shard."""
+def placed(key: Key, shape: Sequence[int], shards: int, bound: int) -> list[Part]:
+    """The parts of a key: one, on a shard by hash, or, of an array with more than `bound` elements, one on each."""
+    size = math.prod(shape)
     if size <= bound or shards == 1:
         number = key * 9973 if isinstance(key, int) else zlib.crc32(key.encode())
         return [Part(number % shards)]
-    edges = [size * i // shards for i in range(shards + 1)]
+    unit = size // shape[0] if shape[0] >= shards else 1
+    edges = [size // unit * i // shards * unit for i in range(shards + 1)]
     return [Part(i, slice(edges[i], edges[i + 1])) for i in range(shards)]
 
 
@@ -75,7 +76,7 @@ class DistKVStore(local.KVStore):
         self._compression: Compression | None = None
         self._optimized = False  # whether the shards have an optimizer
         self._live: updating.Live | None = None  # that of worker 0
-        self._note: tuple[int, Any] | None = None
+        self._note: Note | None = None
         self.trainings = 0  # how many loops have begun on this store; see raymx.module.progress
         self._courier = Courier(runtime.shard_links(self._job, "async" not in type, self.close))
         self._noted: dict[Key, int] = {}  # how often each key had been pushed at the step to go on from
@@ -91,66 +92,67 @@ class DistKVStore(local.KVStore):
         """Give each key its first value: that of worker 0, whatever the others say. Waits for every worker."""
         values: dict[Key, nd.NDArray] = {}
         for k, given in local.pairs_of("init", key, value):
-            if k in self._kept:
-                raise KVStoreError(
-                    f"init: key {k!r} already has a value of shape {self._kept[k].shape}; "
-                    "a key is initialised once, push changes it."
-                )
-            if len(given) != 1:
-                raise KVStoreError(f"init: key {k!r} needs one value, got {len(given)}.")
-            self._check_kind(k)
+            local.check_new(self._kept, k, given)
             values[k] = given[0]
         for k, array in values.items():
-            parts = placed(k, array.size, self._job.shards, config.get("kvstore_bigarray_bound"))
+            parts = placed(k, array.shape, self._job.shards, config.get("kvstore_bigarray_bound"))
             self._kept[k] = Kept(array.shape, array.dtype, parts)
             self._pushed[k] = self._noted.get(k, 0)
         if self.rank == 0:
-            hosts = {k: v.result() for k, v in zip(values, nd.fetch(list(values.values())), strict=True)}
-            self._courier.create({k: (self._kept[k], host) for k, host in hosts.items()})
+            self._courier.create(self._first_values(values))
         self.barrier()
 
     def push(self, key, value, priority: int = 0) -> None:
+        """Send the sum of each key's values, made on the device of the first. Higher priorities leave first."""
         pairs = local.pairs_of("push", key, value)
         for k, values in pairs:
-            self._check("push", k, values)
+            local.check(self._kept, "push", k, values)
         self._change_optimizer()
-        together = [(k, _sum_on_first(values)) for k, values in pairs]
-        sends = []
-        for k, total in together:
+        leaving: dict[Any, dict[int, _Leaving]] = {}  # by lane and shard
+        totals = [(k, _sum_on_first(values)) for k, values in pairs]
+        for k, total in totals:
             self._pushed[k] += 1
-            sends += [(part, k, self._pushed[k], piece) for part, piece in _cut(total, self._kept[k])]
-        pieces = self._compressed(sends)
-        note, self._note = self._note, None
-        self._courier.push([(p.shard, k, n, v) for (p, k, n, _), v in zip(sends, pieces, strict=True)], note, priority)
+            for part in self._kept[k].parts:
+                leaving.setdefault(total._lane, {}).setdefault(part.shard, _Leaving()).add(k, part, total)
+        parts: dict[int, list] = {}
+        for lane, by_shard in leaving.items():
+            for shard, parcel in self._parcels(lane, by_shard):
+                parts.setdefault(shard, []).append(({k: self._pushed[k] for k in by_shard[shard].keys}, parcel))
+        nbytes = sum(total.nbytes for _, total in totals)
+        self._courier.push(Push([k for k, _ in pairs], parts, self._note, priority, nbytes))
 
     def pull(self, key, out=None, priority: int = 0) -> None:
+        """Fill arrays with each key's value after the rounds that this worker has pushed. High priorities go first."""
         if out is None:
             raise KVStoreError(f"pull: out is missing for key {key!r}; give an NDArray or a list of them.")
         pairs = local.pairs_of("pull", key, out)
         for k, targets in pairs:
             self._check("pull", k, targets)
-        wanted = []
-        for k, targets in pairs:
-            arrivals = [runtime.Arrival() for _ in targets]
-            for target, arrival in zip(targets, arrivals, strict=True):
-                target._refuse_read_only()
-                target._lane.arrive(target._id, target._var, arrival)
-            wanted.append((k, self._pushed[k], self._kept[k], arrivals))
-        self._courier.pull(wanted, priority)
+        wanted = [(part, k, target, part.window, None)
+                  for k, targets in pairs for target in targets for part in self._kept[k].parts]  # fmt: skip
+        self._pull(wanted, priority)
 
     def row_sparse_pull(self, key, out=None, priority: int = 0, row_ids=None) -> None:
-        """Fill the rows `row_ids` of each array with those of the key's value; its other rows stay as they are."""
+        """Fill the rows `row_ids` of each array with those of the key's value; its other rows stay as they are. Only
+        those rows travel, but for an array over the bound with fewer rows than there are shards."""
         if out is None or row_ids is None:
             raise KVStoreError(f"row_sparse_pull: key {key!r} needs out and row_ids.")
         pairs = local.pairs_of("row_sparse_pull", key, out)
-        ids = row_ids if isinstance(row_ids, (list, tuple)) else [row_ids] * sum(len(t) for _, t in pairs)
-        whole = {k: nd.empty(self._known("row_sparse_pull", k).shape, dtype=self._kept[k].dtype) for k, _ in pairs}
-        self.pull(list(whole), list(whole.values()), priority)
         targets = [(k, target) for k, group in pairs for target in group]
-        for (k, target), rows in zip(targets, ids, strict=True):
+        ids = row_ids if isinstance(row_ids, (list, tuple)) and _holds_arrays(row_ids) else [row_ids] * len(targets)
+        if len(ids) != len(targets):
+            raise KVStoreError(f"row_sparse_pull: {len(targets)} arrays need as many row_ids, got {len(ids)}.")
+        for k, target in targets:
             self._check("row_sparse_pull", k, [target])
-            rows = rows.asnumpy().astype("int64") if isinstance(rows, nd.NDArray) else np.asarray(rows, "int64")
-            target[rows] = whole[k][rows].as_in_context(target.context)
+        for (k, target), numbers in zip(targets, ids, strict=True):
+            rows = _checked_rows(k, numbers, target.shape[0])
+            if self._cut_within_rows(k):
+                whole = nd.empty(target.shape, target.context, target.dtype)
+                self.pull(k, whole, priority)
+                target[rows] = whole[rows]
+            else:
+                found = self._parts_of_rows(k, rows)
+                self._pull([(part, k, target, here, some) for part, here, some in found], priority)
 
     # ---- settings ----
 
@@ -259,7 +261,7 @@ class DistKVStore(local.KVStore):
         finds this in `progress`, and its pulls give the weights with which the step began. A function is called as the
         push leaves, from another thread, and what it returns is kept."""
         live = None if self._live is None else self._live.noted()
-        self._note = step, ((dict(self._pushed), self._barriers, self._orders, live), progress)
+        self._note = Note(step, (dict(self._pushed), self._barriers, self._orders, live), progress)
 
     def go_on(self) -> None:
         """Count barriers and orders from where they were when the step began that this worker goes on with, and let the
@@ -277,214 +279,86 @@ class DistKVStore(local.KVStore):
         """Push no more: rounds go on without this worker."""
         self._courier.close()
 
-    def _compressed(self, sends) -> list[nd.HostValue | Any]:
-        pieces = nd.fetch([piece for _, _, _, piece in sends])
-        if self._compression is None:
-            return pieces
-        return [Late(self._compression, (part.shard, k), p) for (part, k, _, _), p in zip(sends, pieces, strict=True)]
+    # ---- inside ----
 
-    def _known(self, verb: str, key: Key) -> Kept:
-        if key not in self._kept:
-            known = ", ".join(map(repr, list(self._kept)[:8])) or "none"
-            raise KVStoreError(f"{verb}: key {key!r} is unknown; call init first (known keys: {known}).")
-        return self._kept[key]
+    def _first_values(self, values: Mapping[Key, nd.NDArray]) -> list[dict[Key, np.ndarray]]:
+        """By shard, what each holds of the keys in the beginning."""
+        by_shard: list[dict[Key, np.ndarray]] = [{} for _ in range(self._job.shards)]
+        for k, value in zip(values, nd.fetch(list(values.values())), strict=True):
+            host = value.result()
+            for part in self._kept[k].parts:
+                by_shard[part.shard][k] = host if part.window is None else host.reshape(-1)[part.window]
+        return by_shard
 
-    def _check(self, verb: str, key: Key, values) -> None:
-        kept = self._known(verb, key)
-        for value in values:
-            if (value.shape, value.dtype) != (kept.shape, kept.dtype):
-                raise KVStoreError(
-                    f"{verb}: key {key!r} holds {kept.dtype} of shape {kept.shape}, got {value.dtype} of "
-                    f"shape {value.shape}."
-                )
+    def _parcels(self, lane, by_shard: Mapping[int, _Leaving]) -> Iterable[tuple[int, Parcel]]:
+        """Let values leave a device in one message; a parcel for each shard."""
+        packed, each = self._compression, by_shard.values()
+        keep = None if packed or lane.afar else kept
+        ticket = lane.pack([some.places for some in each], [tuple(some.variables) for some in each], keep)
+        for (shard, leaving), handle in zip(by_shard.items(), ticket.exports, strict=True):
+            transform = None if packed is None else packed.of([(shard, k) for k in leaving.keys])
+            yield shard, Parcel(lane, ticket, handle, leaving.nbytes, transform)
 
-    def _check_kind(self, key: Key) -> None:
-        other = next(iter(self._kept), key)
-        if type(other) is not type(key):
-            raise KVStoreError(
-                f"init: the keys of a store are all integers or all strings; it has {other!r}, got {key!r}."
-            )
+    def _pull(self, parts: Iterable[tuple[Part, Key, nd.NDArray, Any, Rows | None]], priority: int) -> None:
+        """Let parts of keys come into windows of arrays, or rows of them."""
+        wanted: dict[int, dict[Key, int]] = {}
+        rows: dict[int, dict[Key, Rows]] = {}
+        coming: dict[tuple[int, Any], tuple[list, dict]] = {}  # by shard and lane: places, and their variables
+        position: dict[tuple[int, Key], int] = {}  # in what a shard answers
+        nbytes = 0
+        for part, key, target, window, some in parts:
+            target._refuse_read_only()
+            known = wanted.setdefault(part.shard, {})
+            number = position.setdefault((part.shard, key), len(known))
+            known[key] = self._pushed[key]
+            if some is not None:
+                rows.setdefault(part.shard, {})[key] = some
+            places, variables = coming.setdefault((part.shard, target._lane), ([], {}))
+            places.append((number, target._id, window))
+            variables[target._var] = None
+            nbytes += target.nbytes
+        pull = Pull(wanted, rows, priority, nbytes)
+        for (shard, lane), (places, variables) in coming.items():
+            arrival = runtime.Arrival()
+            lane.unpack(places, tuple(variables), arrival)
+            pull.arrivals[shard].append((arrival, lane.afar))
+        if wanted:
+            self._courier.pull(pull)
 
+    def _check(self, verb: str, key: Key, values: list[nd.NDArray]) -> None:
+        local.check(self._kept, verb, key, values)
 
-class Late(NamedTuple):
-    """A value that is compressed once it is here."""
+    def _cut_within_rows(self, key: Key) -> bool:
+        return len(self._kept[key].parts) > self._kept[key].shape[0]
 
-    compression: Compression
-    place: Any
-    value: nd.HostValue
-
-    def result(self):
-        return self.compression.pack(self.place, self.value.result())
-
-
-class Courier:
-    """The thread that talks to the shards, in the order of the calls."""
-
-    def __init__(self, links):
-        self._links = links
-        self._failed: BaseException | None = None
-        self._queue: queue.SimpleQueue = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="raymx kvstore", daemon=True)
-        self._thread.start()
-
-    # ---- what the store asks ----
-
-    def push(self, values, note, priority: int) -> None:
-        self._refuse_failed()
-        self._queue.put(("push", values, note))
-
-    def pull(self, wanted, priority: int) -> None:
-        self._queue.put(("pull", wanted))
-
-    def create(self, values: Mapping[Key, tuple[Kept, np.ndarray]]) -> None:
-        by_shard: list[dict] = [{} for _ in self._links]
-        for key, (kept, host) in values.items():
-            for part in kept.parts:
-                by_shard[part.shard][key] = host if part.window is None else host.reshape(-1)[part.window]
-        self._ask(lambda: [link.ask("create", each) for link, each in zip(self._links, by_shard, strict=True)])
-
-    def order(self, number: int, shards: Sequence[int], method: str, args: tuple, wait: bool) -> None:
-        links = [self._links[shard] for shard in shards]
-        call = partial(self._order, links, number, method, args)
-        if wait:
-            self._ask(call)
-        else:
-            self._queue.put(("ask", call, Future()))
-
-    def one(self, shard: int, method: str, *args) -> Any:
-        """The answer of one shard."""
-        return self._ask(partial(self._links[shard].ask, method, *args))
-
-    def everywhere(self, method: str, *each) -> list:
-        """The answers of all shards; `each` holds an argument for each of them."""
-        arguments: list[tuple] = [(a,) for a in each] or [()] * len(self._links)
-        return self._ask(lambda: [link.ask(method, *a) for link, a in zip(self._links, arguments, strict=True)])
-
-    def come_back(self) -> tuple[int, Any] | None:
-        """The latest step that the worker that was here before noted, and what."""
-        answers = self._ask(lambda: [link.ask("come_back", link.job.rank) for link in self._links])
-        notes = [answer["note"] for answer in answers if answer["note"] is not None]
-        return max(notes, key=lambda note: note[0]) if notes else None
-
-    def barrier(self, number: int) -> None:
-        def call() -> None:
-            for link in self._links:  # after all that was pushed
-                link.ask("reach", link.job.rank, number)
-            self._links[0].barrier(number)
-
-        self._ask(call)
-
-    def close(self) -> None:
-        if not self._thread.is_alive():
-            return
-        self._ask(lambda: [link.ask("leave", link.job.rank) for link in self._links])
-        self._queue.put(None)
-        self._thread.join(timeout=5)
-
-    def _ask(self, call: Callable[[], Any]) -> Any:
-        """Let the thread make the call after everything before it; its answer."""
-        answer: Future = Future()
-        self._queue.put(("ask", call, answer))
-        return answer.result()
-
-    def _refuse_failed(self) -> None:
-        if self._failed is not None:
-            raise self._failed
-
-    # ---- the thread ----
-
-    def _work(self) -> None:
-        ahead: list = []
-        while (item := ahead.pop(0) if ahead else self._queue.get()) is not None:
-            kind, *rest = item
-            if kind == "ask":
-                self._answer(*rest)
-                continue
-            group = [rest]
-            while not ahead and not self._queue.empty():
-                following = self._queue.get()
-                if following is None or following[0] != kind or _meet(kind, group, following[1]):
-                    ahead.append(following)
-                else:
-                    group.append(following[1:])
-            (self._push if kind == "push" else self._pull)(group)
-
-    @staticmethod
-    def _order(links, number: int, method: str, args: tuple) -> None:
-        for link in links:
-            link.ask("order", link.job.rank, number, method, *args)
-
-    def _answer(self, call, answer: Future) -> None:
-        try:
-            self._refuse_failed()
-            answer.set_result(call())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    def _push(self, group) -> None:
-        if self._failed is not None:
-            return
-        try:
-            by_shard: dict[int, tuple[dict, list]] = {}
-            note = _written([note for _, note in group if note is not None])
-            for shard, key, number, value in (each for values, _ in group for each in values):
-                numbers, values = by_shard.setdefault(shard, ({}, []))
-                numbers[key] = number
-                values.append(value.result())
-            faults.point("push:before")
-            for shard, (numbers, values) in by_shard.items():
-                self._links[shard].push(numbers, values, note)
-                faults.point("push:between")
-        except BaseException as error:
-            self._failed = error
-
-    def _pull(self, group) -> None:
-        items = [each for (wanted,) in group for each in wanted]
-        try:
-            self._refuse_failed()
-            by_shard: dict[int, dict[Key, int]] = {}
-            for key, version, kept, _ in items:
-                for part in kept.parts:
-                    by_shard.setdefault(part.shard, {})[key] = version
-            faults.point("pull:before")
-            refs = {shard: self._links[shard].pull(wanted) for shard, wanted in by_shard.items()}
-            found: dict[tuple[int, Key], np.ndarray] = {}
-            for shard, ref in refs.items():
-                values = self._links[shard].values(ref, by_shard[shard])
-                found.update(((shard, key), v) for key, v in zip(by_shard[shard], values, strict=True))
-            faults.point("pull:after")
-            for key, _, kept, arrivals in items:
-                value = _joined(kept, [found[part.shard, key] for part in kept.parts])
-                for arrival in arrivals:
-                    arrival.come(value)
-        except BaseException as error:
-            if isinstance(error, (KVStoreTimeoutError, ShardLostError)):
-                self._failed = error  # others would wait as long, one after the other
-            failure = Failure("", -1, (0, 0), f"pull: {error}", error)
-            for _, _, _, arrivals in items:
-                for arrival in arrivals:
-                    arrival.come(failure)
+    def _parts_of_rows(self, key: Key, rows: np.ndarray) -> Iterable[tuple]:
+        """(part, rows of the whole array that it has, the same as the shard counts them)."""
+        width = math.prod(self._kept[key].shape[1:])
+        for part in self._kept[key].parts:
+            if part.window is None:
+                here, first = rows, 0
+            else:
+                first = part.window.start // width
+                here = rows[(rows >= first) & (rows < part.window.stop // width)]
+            if len(here):
+                yield part, here, Rows(here - first, width)
 
 
-def _written(notes: list[tuple]) -> tuple | None:
-    """The last note, with what it holds."""
-    if not notes:
-        return None
-    step, (counts, progress) = notes[-1]
-    return step, (counts, progress() if callable(progress) else progress)
+class _Leaving:
+    """What leaves one device for one shard."""
 
+    def __init__(self):
+        self.keys: list[Key] = []
+        self.places: list[tuple] = []  # (array, window)
+        self.variables: dict[int, None] = {}
+        self.nbytes = 0
 
-def _meet(kind: str, group, following) -> bool:
-    """Whether the following item names a key that is in the group already."""
-    if kind == "push":
-        known = {(shard, key) for values, _ in group for shard, key, _, _ in values}
-        return any((shard, key) in known for shard, key, _, _ in following)
-    known = {key for (wanted,) in group for key, *_ in wanted}
-    return any(key in known for key, *_ in following)
-
-
-def _joined(kept: Kept, parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0].reshape(kept.shape) if len(parts) == 1 else np.concatenate(parts).reshape(kept.shape)
+    def add(self, key: Key, part: Part, array: nd.NDArray) -> None:
+        self.keys.append(key)
+        self.places.append((array._id, part.window))
+        self.variables[array._var] = None
+        window = part.window
+        self.nbytes += array.nbytes if window is None else (window.stop - window.start) * array.dtype.itemsize
 
 
 def _sum_on_first(values: list[nd.NDArray]) -> nd.NDArray:
@@ -494,9 +368,13 @@ def _sum_on_first(values: list[nd.NDArray]) -> nd.NDArray:
     return nd.ElementWiseSum(*(v.as_in_context(first.context) for v in values), num_args=len(values))
 
 
-def _cut(total: nd.NDArray, kept: Kept):
-    """(part, its elements) of an array."""
-    if len(kept.parts) == 1:
-        return [(kept.parts[0], total)]
-    flat = total.reshape((-1,))
-    return [(part, flat[part.window]) for part in kept.parts]
+def _holds_arrays(values: Sequence) -> bool:
+    return any(isinstance(each, (nd.NDArray, np.ndarray, list, tuple)) for each in values)
+
+
+def _checked_rows(key: Key, given, count: int) -> np.ndarray:
+    host = given.asnumpy() if isinstance(given, nd.NDArray) else np.asarray(given)
+    rows = np.unique(host.astype("int64"))
+    if len(rows) and not 0 <= rows[0] <= rows[-1] < count:
+        raise KVStoreError(f"row_sparse_pull: key {key!r} has rows 0 to {count - 1}, got {rows[0]} to {rows[-1]}.")
+    return rows

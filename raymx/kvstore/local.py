@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from raymx import ndarray as nd
 from raymx import optimizer as opt
@@ -62,14 +62,7 @@ class KVStore:
     def init(self, key, value) -> None:
         """Give each key its first value, an NDArray of any device; once per key."""
         for k, values in pairs_of("init", key, value):
-            if k in self._stored:
-                raise KVStoreError(
-                    f"init: key {k!r} already has a value of shape {self._stored[k].shape}; "
-                    "a key is initialised once, push changes it."
-                )
-            if len(values) != 1:
-                raise KVStoreError(f"init: key {k!r} needs one value, got {len(values)}.")
-            self._check_kind(k)
+            check_new(self._stored, k, values)
             self._stored[k] = values[0].copyto(values[0].context if self.on_devices else cpu())
             if not self.on_devices:
                 self._homes[k] = cpu()
@@ -186,23 +179,7 @@ class KVStore:
             self._stored[k] = whole.as_in_context(home)
 
     def _check(self, verb: str, key: Key, values: list[nd.NDArray]) -> None:
-        stored = self._stored.get(key)
-        if stored is None:
-            known = ", ".join(map(repr, sorted(self._stored))) or "none"
-            raise KVStoreError(f"{verb}: key {key!r} is unknown; call init first (known keys: {_shorten(known)}).")
-        for value in values:
-            if value.shape != stored.shape or value.dtype != stored.dtype:
-                raise KVStoreError(
-                    f"{verb}: key {key!r} holds {stored.dtype} of shape {stored.shape}, "
-                    f"got {value.dtype} of shape {value.shape}."
-                )
-
-    def _check_kind(self, key: Key) -> None:
-        other = next(iter(self._stored), key)
-        if type(other) is not type(key):
-            raise KVStoreError(
-                f"init: the keys of a store are all integers or all strings; it has {other!r}, got {key!r}."
-            )
+        check(self._stored, verb, key, values)
 
     def _optimizer_of(self, verb: str) -> opt.Updater:
         if not isinstance(self._updater, opt.Updater):
@@ -241,6 +218,44 @@ def pairs_of(verb: str, keys, values) -> list[tuple[Key, list[nd.NDArray]]]:
     if len({type(key) for key in grouped}) > 1:
         raise KVStoreError(f"{verb}: keys are all integers or all strings, got {_shorten(str(list(keys)))}.")
     return sorted(grouped.items(), key=operator.itemgetter(0))
+
+
+class Shaped(Protocol):
+    """What is known of a key's value."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+
+def check(known: Mapping[Key, Shaped], verb: str, key: Key, values: Iterable[nd.NDArray] = ()) -> None:
+    """Raise KVStoreError for a key that is not known, or values that do not fit it."""
+    if key not in known:
+        names = ", ".join(map(repr, sorted(known))) or "none"
+        raise KVStoreError(f"{verb}: key {key!r} is unknown; call init first (known keys: {_shorten(names)}).")
+    stored = known[key]
+    for value in values:
+        if value.shape != stored.shape or value.dtype != stored.dtype:
+            raise KVStoreError(
+                f"{verb}: key {key!r} holds {stored.dtype} of shape {stored.shape}, got {value.dtype} of shape "
+                f"{value.shape}."
+            )
+
+
+def check_new(known: Mapping[Key, Shaped], key: Key, values: list[nd.NDArray]) -> None:
+    """Raise KVStoreError for a key that is known already, is of another kind than those, or has not one value."""
+    if key in known:
+        raise KVStoreError(
+            f"init: key {key!r} already has a value of shape {known[key].shape}; a key is initialised once, push "
+            "changes it."
+        )
+    if len(values) != 1:
+        raise KVStoreError(f"init: key {key!r} needs one value, got {len(values)}.")
+    other = next(iter(known), key)
+    if type(other) is not type(key):
+        raise KVStoreError(f"init: the keys of a store are all integers or all strings; it has {other!r}, got {key!r}.")
 
 
 def _key(verb: str, key) -> Key:

@@ -15,7 +15,7 @@ from raymx.engine.segment import lost
 from raymx.errors import DeviceLostError, MXNetError
 from raymx.runtime import guest, local
 from raymx.runtime.lane import DeviceLane
-from raymx.runtime.local import Arrival
+from raymx.runtime.local import Arrival, Held
 
 _HERE = "cpu(0)"  # the device in this process
 
@@ -235,6 +235,6 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
 
-__all__ = ["Arrival", "DeviceLostError", "current_job", "describe", "device_pid", "engine", "init", "introduce",
-           "lane", "launch", "num_gpus", "restart", "seed", "shard_links", "share_cores", "shutdown",
+__all__ = ["Arrival", "DeviceLostError", "Held", "current_job", "describe", "device_pid", "engine", "init",
+           "introduce", "lane", "launch", "num_gpus", "restart", "seed", "shard_links", "share_cores", "shutdown",
            "wait_all"]  # fmt: skip

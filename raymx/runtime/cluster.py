@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -28,7 +28,7 @@ from raymx.actors.transfer import Remote, pack
 from raymx.engine.recorder import again
 from raymx.engine.segment import Failure, Report, Segment
 from raymx.errors import ContextError, DeviceError, DeviceLostError, DeviceStartError, DeviceTimeoutError
-from raymx.runtime.local import Promise, stopped
+from raymx.runtime.local import Held, Promise, stopped
 from raymx.runtime.placement import in_bundle, on_node
 
 SOON_S = 0.0003  # less than a Ray call costs
@@ -207,6 +207,9 @@ class RayTicket:
         self._here = ref.future()  # to look at it costs nothing, where asking Ray costs 0.1 ms
         self.exports = [Remote(transport.name, each) for each in exports]
 
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        self._here.add_done_callback(lambda _: callback())
+
     def done(self) -> bool:
         return self._here.done() or self.transport.unreachable()
 
@@ -279,6 +282,11 @@ class RayTransport:
             raise TimeoutError
         return self.get(handle.ref)
 
+    def look(self) -> None:
+        """A beat of those who wait for this device elsewhere: see whether it, and the others, still live."""
+        for transport in list(_live.values()):
+            transport._pulse.check(config.get("heartbeat_s"))
+
     def wait_for(self, ref, timeout_s: float) -> bool:
         """Wait for a ref, at most so long; whether it is there. Raises DeviceLostError when the device is gone or two
         signs of life in a row do not come. Meanwhile the other devices are asked, too: the value may wait for one."""
@@ -290,8 +298,7 @@ class RayTransport:
             self._refuse_lost()
             if time.monotonic() >= deadline:
                 return False
-            for transport in list(_live.values()):
-                transport._pulse.check(beat_s)
+            self.look()
             self._refuse_lost()
         raise self._gone(None)
 
@@ -353,7 +360,7 @@ class RayTransport:
         under a token, which costs a call of its own."""
         if not isinstance(segment.awaits, Promise):
             return segment
-        value = segment.awaits.value(SOON_S)
+        value = segment.awaits.value(SOON_S)  # None if it comes from a store
         if value is not None and not isinstance(value, Failure):
             return segment._replace(tasks=[(WRITE, segment.tasks[0][1], value)], awaits=None)
         token = next(self._tokens)
@@ -361,7 +368,12 @@ class RayTransport:
         return segment._replace(awaits=token)
 
     def _deliver(self, token: int, value) -> None:
-        if self._lost is None and not self.unreachable():
+        if self._lost is not None or self.unreachable():
+            return
+        if isinstance(value, Held):
+            read = self.actor.deliver_held.remote(token, [value.ref], value.window)
+            read.future().add_done_callback(lambda read: value.told(read.exception()))
+        else:
             self._control("deliver", token, value)
 
     def unreachable(self) -> bool:

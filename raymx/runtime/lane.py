@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from raymx.actors import device
-from raymx.engine.recorder import Lane
+from raymx.engine.recorder import Lane, Ticket
 from raymx.engine.segment import Mail
 
 
@@ -87,6 +87,16 @@ class DeviceLane(Lane):
         """Write the value of another lane's handle into the array when it arrives."""
         self.push_arrival((device.IMPORT, array), (variable,), handle)
 
+    def pack(self, parcels: Sequence[Sequence[tuple]], variables: Sequence[tuple], keep=None) -> Ticket:
+        """Let lists of elements leave, each of the places (array, window) of one parcel: the message that they leave
+        with. `keep(list)`, for a device of this process, makes of the elements in place what leaves."""
+        more = () if keep is None else (keep,)
+        return self.push_leaving([partial(_pack, tuple(places), more) for places in parcels], variables)
+
+    def unpack(self, places: Sequence[tuple], variables: Sequence[int], handle) -> None:
+        """Write values of a list, at the places (number in the list, array, window), when it arrives."""
+        self.push_arrival((device.UNPACK, tuple(places)), variables, handle)
+
     # ---- letters: values that devices hand to each other ----
 
     def post(self, array: int, variables: tuple[int], parcels, number: int) -> None:
@@ -145,6 +155,10 @@ class DeviceLane(Lane):
 
 def _stream(slot: int) -> tuple:
     return device.STREAM, slot
+
+
+def _pack(places: tuple, more: tuple, slot: int) -> tuple:
+    return device.PACK, places, slot, *more
 
 
 def _export(array: int, slot: int) -> tuple:

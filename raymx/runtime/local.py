@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,26 +44,41 @@ class Promise:
         self.answer.add_done_callback(lambda _: callback(self.value(0)))
 
 
-class Arrival(Promise):
-    """A value that comes from elsewhere: whoever has it calls `come`."""
+class Held(NamedTuple):
+    """Values of a list that lies in the cluster's object store, for a device in another process, which reads it there.
+    `told(error or None)` is called when it has or cannot."""
 
-    __slots__ = ("_here",)
+    ref: Any
+    window: slice
+    told: Callable[[BaseException | None], None]
+
+
+class Arrival(Promise):
+    """A value that comes from elsewhere: whoever has it calls `come`, again if the device could not read it."""
+
+    __slots__ = ("_callback", "_come", "_lock")
 
     def __init__(self):
-        self._here: Future = Future()
+        self._callback: Callable[[Any], None] | None = None
+        self._come: tuple[Any] | None = None
+        self._lock = threading.Lock()
 
     def value(self, timeout_s: float) -> Any:
-        try:
-            return self._here.result(timeout_s)
-        except FutureTimeout:
-            return None
+        """None: it is not waited for."""
+        return None
 
     def subscribe(self, callback: Callable[[Any], None]) -> None:
-        self._here.add_done_callback(lambda here: callback(here.result()))
+        with self._lock:
+            self._callback, come = callback, self._come
+        if come is not None:
+            callback(*come)
 
     def come(self, value: Any) -> None:
-        """It is here: a value or Failure."""
-        self._here.set_result(value)
+        """It is here: a value, Held, or a Failure."""
+        with self._lock:
+            self._come, callback = (value,), self._callback
+        if callback is not None:
+            callback(value)
 
 
 class LocalTicket:
@@ -73,6 +89,9 @@ class LocalTicket:
     def __init__(self, device: str, answer: Future, exports: int):
         self.device, self.answer = device, answer
         self.exports = [Promise(device, answer, slot) for slot in range(exports)]
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        self.answer.add_done_callback(lambda _: callback())
 
     def done(self) -> bool:
         return self.answer.done()

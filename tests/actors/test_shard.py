@@ -32,9 +32,9 @@ def descend(key, merged, value):
 def test_a_round_is_applied_when_all_have_pushed():
     s = shard()
     assert s.push(0, [Push("w", 1, array(1, 1))]) == []
-    assert not s.has("w", 1) and s.lagging("w") == [1]
+    assert not s.has(0, "w", 1) and s.lagging("w") == [1]
     assert s.push(1, [Push("w", 1, array(2, 2))]) == ["w"]
-    assert s.has("w", 1) and s.get(0, {"w": 1})[0].tolist() == [3, 3]
+    assert s.has(0, "w", 1) and s.get(0, {"w": 1})[0].tolist() == [3, 3]
 
 
 def test_a_fast_worker_waits_for_nobody_until_it_pulls():
