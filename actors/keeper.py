@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from raymx import config, faults
+from raymx.actors.measures import Measures
 from raymx.actors.shard import NO_ROWS, Key, Push, Rows, Shard
 from raymx.errors import KVStoreError, KVStoreTimeoutError
 
@@ -66,7 +67,11 @@ class Keeper:
         self._adopted_at = self._restored_at = 0  # their number when this replica came, and when it last got it all
         self._behind: BaseException | None = None  # in a replica: the event that it could not follow
         self._refused: dict[int, KVStoreError] = {}  # rank → why a push of it was not taken in
-        self.counts = dict.fromkeys(("pushes", "dropped", "pulls", "bytes"), 0)
+        self.measures = Measures()
+        self._answers = False  # whether workers talk to this one; what only follows counts nothing
+        self._begun: dict[Key, float] = {}  # when the first push came of a round under way
+        self._pulled: dict[tuple[int, Key], int] = {}  # the version that a worker pulled last, in dist_async
+        self._reached: dict[int, float] = {}  # when a worker came to its barrier
 
     # ---- from workers ----
 
@@ -77,6 +82,7 @@ class Keeper:
     def push(self, rank: int, numbers: Mapping[Key, int], payload: Any, note: tuple[int, Any] | None = None) -> None:
         """Take in one worker's values of these keys, in their order, and what it notes of its progress. What is wrong
         with them is raised when the worker next pulls or comes to a barrier."""
+        self._answers = True
         try:
             self._take(("push", rank, dict(numbers), payload, note))
         except Exception as error:
@@ -142,7 +148,9 @@ class Keeper:
                 if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
                     raise self._straggling(late, timeout_s)
             values, sent = self.shard.get(rank, wanted, rows), self._sent
-            self.counts["pulls"] += 1
+            self.measures.add("pulls", rank)
+            if not self.shard.sync:
+                self._pulled.update(((rank, key), self.shard.entries[key].version) for key in wanted)
         self._confirm(sent, deadline)
         faults.point("pull:answering")
         return values
@@ -199,7 +207,7 @@ class Keeper:
             return {"shard": self.shard.snapshot(), "optimizer": optimizer}
 
     def describe(self) -> dict[str, Any]:
-        """Counts, for metrics and tests."""
+        """What the shard holds, and what `measures` has counted."""
         with self._changed:
             entries = self.shard.entries
             return {
@@ -207,7 +215,7 @@ class Keeper:
                 "keys": len(entries),
                 "ready": self._ready,
                 "applied": self.shard.applied,
-                **self.counts,
+                **self.measures.describe(),
                 "versions": {key: entry.version for key, entry in entries.items()},
             }
 
@@ -253,14 +261,32 @@ class Keeper:
 
     def _on_push(self, rank: int, numbers: Mapping[Key, int], values: list, note: tuple[int, Any] | None) -> None:
         pushes = [Push(key, number, value) for (key, number), value in zip(numbers.items(), values, strict=True)]
-        entries = self.shard.entries
-        self.counts["pushes"] += len(pushes)
-        self.counts["dropped"] += sum(p.key in entries and p.number <= entries[p.key].sent.get(rank, 0) for p in pushes)
-        self.counts["bytes"] += sum(p.value.nbytes for p in pushes)
-        self.shard.push(rank, pushes)
+        if self._answers:
+            self._count(rank, pushes)
+        applied = self.shard.push(rank, pushes)
+        if self._answers and applied:
+            self._time(rank, applied)
         if note is not None:
             self.shard.note(rank, *note)
         faults.point("push:applied")
+
+    def _count(self, rank: int, pushes: Sequence[Push]) -> None:
+        entries, now = self.shard.entries, time.monotonic()
+        known = [push for push in pushes if push.key in entries]
+        self.measures.add("pushes", rank, len(pushes))
+        self.measures.add("bytes", rank, sum(push.value.nbytes for push in pushes))
+        self.measures.add("dropped", rank, sum(p.number <= entries[p.key].sent.get(rank, 0) for p in known))
+        for push in known:
+            self._begun.setdefault(push.key, now)
+        if not self.shard.sync and known:
+            behind = max(entries[p.key].version - self._pulled.get((rank, p.key), 0) for p in known)
+            self.measures.sample("staleness", rank, behind)
+
+    def _time(self, rank: int, applied: Sequence[Key]) -> None:
+        self.measures.add("applied", rank, len(applied))
+        begun = [self._begun.pop(key) for key in applied if key in self._begun]
+        if self.shard.sync and begun:
+            self.measures.sample("round_seconds", rank, time.monotonic() - min(begun))
 
     def _on_set_optimizer(self, settings: Any) -> None:
         updater = self._optimizers(settings)
@@ -296,7 +322,12 @@ class Keeper:
         return self.shard.come_back(rank)
 
     def _on_reach(self, rank: int, number: int) -> None:
-        self.shard.reach(rank, number)
+        now = time.monotonic()
+        self._reached[rank] = now
+        if self.shard.reach(rank, number):
+            for each, since in self._reached.items():
+                self.measures.sample("barrier_seconds", each, now - since)
+            self._reached.clear()
 
     def _on_restore(self, state: Mapping[str, Any]) -> None:
         self.shard.restore(state["shard"])

@@ -8,6 +8,7 @@ import os
 import queue
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -24,6 +25,7 @@ from raymx.actors.device import DeviceRunner
 from raymx.actors.host import DeviceHost
 from raymx.actors.keeper import Keeper, ReplicaGone
 from raymx.actors.memory import Pool
+from raymx.actors.metrics import Metrics
 from raymx.actors.shard import Shard, copied
 from raymx.actors.transfer import resolve, unpack
 from raymx.actors.turns import Turns
@@ -31,6 +33,7 @@ from raymx.engine.segment import Failure, Letter, lost
 from raymx.errors import KVStoreError
 from raymx.ops import backend
 
+REPORT_S = 2.0  # between reports to Ray's metrics
 LATER = "later"  # the answer to a call that came before its turn
 SHARED_NBYTES = 1 << 17  # of pulled values from which on they lie in the object store once for all workers
 INLINE_NBYTES = 100_000  # up to which Ray sends an argument with its call; larger ones go through the object store
@@ -153,17 +156,29 @@ class Mailroom:
 class ShardActor:
     """A shard of the key-value store. `optimizers` names the function that makes updaters, as `module:function`."""
 
-    def __init__(self, name: str, role: str, workers: int, optimizers: str, settings: dict[str, Any]):
+    def __init__(self, job: str, name: str, role: str, workers: int, optimizers: str, settings: dict[str, Any]):
         config.set(**{**settings, "engine": "naive"})
         faults.play(role)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _full_priority()
         self._batches: deque[tuple[Any, list]] = deque(maxlen=2)  # arrays that lie together, and the ref of all
         shard = Shard(workers, freeze=self._freeze, empty=Pool(int(settings["pool_mb"]) << 20).empty)
+        self._role = role
         number = int(role.removeprefix("shard ").split(".")[0])
         self._turns = Turns()
         self._late: dict[tuple[str, int], Future] = {}  # calls that came before their turn, and are asked for again
         self._keeper = Keeper(name, shard, partial(_imported(optimizers), shard=number), _values)
+        self._metrics = Metrics(job, str(number))
+        threading.Thread(target=self._report, name="raymx metrics", daemon=True).start()
+
+    def __repr__(self) -> str:  # Ray writes it before each line of output
+        return self._role
+
+    def _report(self) -> None:
+        """Let Ray know of what was counted, now and then."""
+        while True:
+            self._keeper.measures.report(self._metrics.count, self._metrics.observe)
+            time.sleep(REPORT_S)
 
     def take(self, sender: str, number: int, method: str, *args):
         """Call `push`, `call` or `follow` in the order of the sender's numbers, from 0; LATER if that is not now. For
@@ -315,7 +330,7 @@ def _imported(path: str):
     return getattr(importlib.import_module(module), name)
 
 
-def start_shard(shard: str, role: str, workers: int, optimizers: str, settings: dict[str, Any], **options):
+def start_shard(job: str, shard: str, role: str, workers: int, optimizers: str, settings: dict[str, Any], **options):
     """Start a shard's actor with the given Ray options; returns its handle at once."""
     options |= {
         "max_concurrency": 4 * workers + 8,
@@ -323,7 +338,7 @@ def start_shard(shard: str, role: str, workers: int, optimizers: str, settings: 
         "max_restarts": 0,
         "max_task_retries": 0,
     }
-    return ray.remote(**options)(ShardActor).remote(shard, role, workers, optimizers, settings)
+    return ray.remote(**options)(ShardActor).remote(job, shard, role, workers, optimizers, settings)
 
 
 def _full_priority() -> None:

@@ -18,7 +18,8 @@ _MODULES = {
     name: f"raymx.{module}"
     for module, aliases in {
         "attribute": (), "autograd": (), "base": (), "callback": (), "config": (), "context": (), "contrib": (),
-        "errors": (), "executor": (), "executor_manager": (), "initializer": ("init",), "io": (), "kvstore": ("kv",),
+        "errors": (), "executor": (), "executor_manager": (), "initializer": ("init",), "io": (),
+        "kvstore": ("kv",), "kvstore_server": (),
         "lr_scheduler": (), "metric": (), "model": (), "module": ("mod",), "monitor": ("mon",), "name": (),
         "ndarray": ("nd",), "operator": (), "optimizer": (), "random": ("rnd",), "recordio": (), "rnn": (),
         "runtime": (), "storage": (), "symbol": ("sym",), "test_utils": (), "trace": (), "visualization": ("viz",),
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         initializer,
         io,
         kvstore,
+        kvstore_server,
         lr_scheduler,
         metric,
         model,
@@ -91,9 +93,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AttrScope", "Context", "Executor", "MXNetError", "attribute", "autograd", "base", "callback", "config",
     "context", "contrib", "cpu", "cpu_pinned", "current_context", "errors", "executor", "executor_manager", "gpu",
-    "init", "initializer", "io", "kv", "kvstore", "launch", "lr_scheduler", "metric", "mod", "model", "module", "mon",
-    "monitor", "name", "nd", "ndarray", "num_gpus", "operator", "optimizer", "random", "recordio", "rnd", "rnn",
-    "runtime", "shutdown", "storage", "sym", "symbol", "test_utils", "trace", "visualization", "viz",
+    "init", "initializer", "io", "kv", "kvstore", "kvstore_server", "launch", "lr_scheduler", "metric", "mod",
+    "model", "module", "mon", "monitor", "name", "nd", "ndarray", "num_gpus", "operator", "optimizer", "random",
+    "recordio", "rnd", "rnn", "runtime", "shutdown", "storage", "sym", "symbol", "test_utils", "trace",
+    "visualization", "viz",
 ]
 # fmt: on
 

@@ -40,8 +40,9 @@ LAYERS = [
     Layer(
         "actors/**/*.py",
         ("numpy", "raymx.actors", "raymx.engine", "raymx.ops", *LEAVES),
-        except_for=("actors/remote.py",),
+        except_for=("actors/remote.py", "actors/metrics.py"),
     ),
+    Layer("actors/metrics.py", ("ray",)),
     Layer("actors/remote.py", ("ray", "numpy", "raymx.actors", "raymx.engine", "raymx.ops", *LEAVES)),
     Layer(
         "raymx/runtime/**/*.py",

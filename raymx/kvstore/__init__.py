@@ -22,8 +22,12 @@ def create(name: str = "local") -> KVStore:
     if name in ON_CPU or name in ON_DEVICES:
         return KVStore(name)
     if name in DISTRIBUTED:
+        from raymx import runtime
         from raymx.kvstore.dist import DistKVStore
+        from raymx.kvstore_server import refuse_roles
 
+        if not runtime.launched():
+            refuse_roles()
         return DistKVStore(name)
     known = (*ON_CPU, *ON_DEVICES, *DISTRIBUTED)
     near = did_you_mean(str(name), known)

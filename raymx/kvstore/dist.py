@@ -28,6 +28,9 @@ from raymx.runtime.store import kept
 Key = local.Key
 
 
+SET_OPTIMIZER, STOP, SYNC_MODE = 0, -1, -2  # MXNet's commands to servers
+
+
 class Part(NamedTuple):
     """What one shard holds of a key: all of it, or `window` of its elements."""
 
@@ -232,6 +235,21 @@ class DistKVStore(local.KVStore):
             if each:
                 self._order("load_optimizer_states", each, shards=(shard,))
 
+    def describe(self) -> list[dict[str, Any]]:
+        """What each shard holds and has counted: keys, rounds, pushes, bytes, times; docs/guide.md says what."""
+        return self._courier.everywhere("describe")
+
+    def _send_command_to_servers(self, head: int, body: str | bytes) -> None:
+        """MXNet's commands: head 0 is an optimizer, pickled, which is sent on as plain settings, as `set_optimizer`
+        does, but nobody waits for the others; -2 is synchronous mode, which the store's type says. Raises KVStoreError
+        for all others. Unpickles `body`."""
+        if head == SET_OPTIMIZER:
+            self._order("set_optimizer", updating.described(updating.loaded(body)))
+        elif head == SYNC_MODE and "async" not in self.type:
+            return
+        else:
+            raise KVStoreError(_refused(self.type, head))
+
     # ---- together ----
 
     def barrier(self) -> None:
@@ -378,3 +396,11 @@ def _checked_rows(key: Key, given, count: int) -> np.ndarray:
     if len(rows) and not 0 <= rows[0] <= rows[-1] < count:
         raise KVStoreError(f"row_sparse_pull: key {key!r} has rows 0 to {count - 1}, got {rows[0]} to {rows[-1]}.")
     return rows
+
+
+def _refused(type: str, head: int) -> str:
+    why = {
+        STOP: "the shards end with the job",
+        SYNC_MODE: f"a store of the type {type!r} has no rounds; create one of the type 'dist_sync'",
+    }.get(head, "shards run no code of the script; what is to happen there must be an Optimizer, see set_optimizer")
+    return f"_send_command_to_servers: no shard takes the command {head!r}: {why}."

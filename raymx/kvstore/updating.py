@@ -57,6 +57,18 @@ def _unpickled(code: str) -> opt.Optimizer:
     return pickle.loads(bytes.fromhex(code))
 
 
+def loaded(body: str | bytes) -> opt.Optimizer:
+    """The optimizer of a pickle that the script made. Raises KVStoreError for anything else."""
+    try:
+        found = pickle.loads(body.encode("latin-1") if isinstance(body, str) else body)
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise KVStoreError(f"command 0: its body must be a pickled Optimizer ({words}).") from error
+    if not isinstance(found, opt.Optimizer):
+        raise KVStoreError(f"command 0: its body must be a pickled Optimizer, got {type(found).__name__}.")
+    return found
+
+
 def updater(settings: str, shard: int = 0) -> ArrayUpdater:
     """What shard number `shard` calls after each round."""
     return ArrayUpdater(settings, shard)

@@ -142,6 +142,18 @@ def introduce(lanes) -> None:
     transports[0].introduce(transports)
 
 
+def launched() -> bool:
+    """Whether this process is a worker of a launched job."""
+    job = sys.modules.get("raymx.runtime.job")
+    return job is not None and job.is_worker()
+
+
+def recoveries() -> dict[str, int]:
+    """How often the jobs that this process launched have lost and replaced a `worker`, or a process of a `shard`."""
+    job = sys.modules.get("raymx.runtime.job")
+    return {"worker": 0, "shard": 0, **(job.recoveries if job is not None else {})}
+
+
 def num_gpus() -> int:
     """How many GPUs `mx.gpu(i)` can name: the cluster's, or the virtual ones. Joins the cluster if need be."""
     if config.get("virtual_gpus"):

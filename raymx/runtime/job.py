@@ -13,6 +13,7 @@ import runpy
 import secrets
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from raymx import config
+from raymx.actors.metrics import Metrics
 from raymx.actors.remote import start_worker
 from raymx.errors import DeviceLostError, KVStoreTimeoutError, MXNetError, ShardLostError, WorkerLostError
 from raymx.runtime import cluster, placement, store
@@ -32,6 +34,7 @@ _LOOK_S = 1.0  # between looks at what has ended
 _ENDED_S = 5.0  # that processes may take to end
 _TOGETHER_S = 0.5  # between the error of a worker and the loss of the shard that caused it
 
+recoveries: Counter[str] = Counter()  # of the jobs that this process has launched: workers, and processes of shards
 _current: Job | None = None  # of which this process is a worker
 _at_end: list[Callable[[], Any]] = []  # what a worker calls when the user's code is done
 _own: Supervisor | None = None  # of a script that was not launched
@@ -48,6 +51,11 @@ def current() -> Job:
         _own = Supervisor(workers=1, shards=config.get("kvstore_servers"), replicas=0)
         _own.start_shards()
     return _own.job(0)
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker of a launched job."""
+    return _current is not None
 
 
 def at_end(call: Callable[[], Any]) -> None:
@@ -230,6 +238,7 @@ class Supervisor:
                 "left (max_restarts)."
             ) from cause
         self._restarts_left -= 1
+        self._recovered("worker", rank)
         _log.warning("%s: worker %d was lost (%s); it is started anew", self.name, rank, type(cause).__name__)
         code, args = self._code[rank]
         self.start_worker(rank, code, args)
@@ -253,6 +262,7 @@ class Supervisor:
     def _replace_shard(self, shard: int, lost) -> None:
         survivor = self._survivor(shard, lost)
         _log.warning("%s: shard %d lost a process; a new replica is brought up", self.name, shard)
+        self._recovered("shard", shard)
         self._bring_up(survivor, self._start_shard(shard))
 
     def _survivor(self, shard: int, lost) -> Any:
@@ -267,6 +277,11 @@ class Supervisor:
                 f"{store.GONE}."
             )
         return survivors[0]
+
+    def _recovered(self, kind: str, number: int) -> None:
+        recoveries[kind] += 1
+        shard, rank = ("", number) if kind == "worker" else (str(number), "")
+        Metrics(self.name, shard).count("recoveries", rank, 1)
 
     def _bring_up(self, shard, replica) -> None:
         """Let a shard's actor keep another one up to date from now on."""

@@ -48,7 +48,7 @@ def start(job: Job, shard: int, incarnation: int, **options):
     who = f"shard {shard} of {job.shards}"
     options |= {"name": shard_name(job.name, shard, incarnation), "namespace": NAMESPACE, "num_cpus": 0}
     role = f"shard {shard}.{incarnation}"
-    return start_shard(who, role, job.workers, OPTIMIZERS, config.snapshot(), **options)
+    return start_shard(job.name, who, role, job.workers, OPTIMIZERS, config.snapshot(), **options)
 
 
 class Asked(NamedTuple):

@@ -259,3 +259,58 @@ def test_settings_that_the_script_changes_reach_all_shards_in_one_round(fault):
     with config.using(fault=fault):
         found = launched(train_with_changes, 2, 2)
     assert found == [[array.asnumpy().tobytes() for array in arrays]] * 2
+
+
+def test_what_shards_have_counted_is_there_without_a_dashboard():
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        kv.init([0, 1], [mx.nd.zeros((2,)), mx.nd.zeros((3,))])
+        out = mx.nd.zeros((2,))
+        for _ in range(3):
+            kv.push(0, mx.nd.ones((2,)))
+            kv.push(1, mx.nd.ones((3,)))
+            kv.pull(0, out)
+        out.wait_to_read()
+        kv.barrier()
+        return kv.describe()
+
+    for shards in launched(work, 2, 2):
+        assert sum(shard["pushes"] for shard in shards) == 12
+        assert sum(shard["bytes"] for shard in shards) == 2 * 3 * (8 + 12)
+        assert sum(shard["applied"] for shard in shards) == 6 and not any(shard["dropped"] for shard in shards)
+        assert all(shard["barrier_seconds"]["count"] >= 4 for shard in shards)
+        assert sum(shard["round_seconds"]["count"] for shard in shards) >= 3
+
+
+def test_mxnet_s_commands_to_servers():
+    def work():
+        import pickle
+
+        import raymx as mx
+        from raymx.errors import KVStoreError
+
+        kv = mx.kv.create("dist_sync")
+        kv.init([0, 1], [mx.nd.zeros((2,)), mx.nd.zeros((2,))])
+        if kv.rank == 0:
+            kv._send_command_to_servers(0, pickle.dumps(mx.optimizer.create("test", rescale_grad=2.0)))
+            kv._send_command_to_servers(-2, "")
+        kv.barrier()
+        out = [mx.nd.zeros((2,)), mx.nd.zeros((2,))]
+        kv.push([0, 1], [mx.nd.ones((2,)), mx.nd.ones((2,))])
+        kv.pull([0, 1], out)
+        words = []
+        for head, body in ((-1, ""), (7, "go"), (0, "no pickle"), (0, pickle.dumps(3))):
+            try:
+                kv._send_command_to_servers(head, body)
+            except KVStoreError as error:
+                words.append(str(error))
+        return [o.asnumpy().tolist() for o in out], words
+
+    for values, words in launched(work, 2, 2):
+        assert values == [[4, 4], [4, 4]]
+        assert "no shard takes the command -1: the shards end with the job" in words[0]
+        assert "no shard takes the command 7: shards run no code of the script" in words[1]
+        assert "command 0: its body must be a pickled Optimizer (UnpicklingError" in words[2]
+        assert words[3] == "command 0: its body must be a pickled Optimizer, got int."
