@@ -78,7 +78,7 @@ def test_a_replica_counts_nothing_before_workers_talk_to_it():
 
 def test_how_long_workers_wait_for_each_other():
     made = keeper(sync=True)
-    made.reach(0, 1)
+    made.reach(0, 1, 1.0)
     assert "barrier_seconds" not in made.describe()
-    made.reach(1, 1)
+    made.reach(1, 1, 1.0)
     assert made.describe()["barrier_seconds"]["count"] == 2
