@@ -233,7 +233,7 @@ class DeviceHost:
             done = message.remaining == 0 and self._messages.pop(message.number, None) is not None
         if done:
             events, self.runner.events = self.runner.events, []
-            message.answer.set_result((Report(message.failures, events), message.exports))
+            message.answer.set_result((Report(message.failures, events, not self.runner.failed), message.exports))
 
 
 def _turn(job) -> bool:

@@ -113,6 +113,7 @@ class Lane:
         self._freed: deque[tuple[int, int]] = deque()  # (id, variable) of arrays that nobody holds any more
         self._inflight: deque[_Sent] = deque()
         self._number = 0  # of the next message
+        self._sound = False  # whether no array held a failure when the device last answered
         self._limit = config.get("batch_limit")
         self._bound = max(1, config.get("inflight_limit"))
         self._naive = config.get("engine") == "naive" if at_once is None else at_once
@@ -231,6 +232,14 @@ class Lane:
                     self._finish(sent)
         if pending and self._lost is not None:  # another thread has noticed it
             raise self._told()
+
+    def settled(self) -> bool:
+        """Whether everything pushed so far is done, and no array holds a failure, as far as is known without asking the
+        device."""
+        self._refuse_visitors()
+        with self._lock:
+            self._let_go()
+            return self._sound and self._lost is None and not (self._open or self._closed or self._inflight)
 
     def fetch(self, handle):
         """The value behind a handle of `push_exports`. Raises DeviceTimeoutError, DeviceLostError."""
@@ -390,6 +399,7 @@ class Lane:
         """Take in the report of the oldest message, which is answered."""
         with self._telling_loss:
             report = sent.ticket.report()
+        self._sound = report.sound
         if report.events:
             trace.record(self.name, report.events)
         for failure in report.failures:

@@ -56,6 +56,7 @@ class Report(NamedTuple):
 
     failures: list[Failure]
     events: list[tuple[str, int, int]]  # (task, start, end) for the trace
+    sound: bool = False  # whether it is known that no array of the device holds a failure
 
 
 EMPTY = Report([], [])

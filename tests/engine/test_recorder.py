@@ -192,6 +192,22 @@ def test_reading_a_failed_value_counts_as_raising_it(lane, transport):
     lane.raise_failure()
 
 
+def test_a_lane_is_settled_when_all_is_answered_and_no_array_holds_a_failure(lane, transport):
+    assert not lane.settled(), "the device has said nothing yet"
+    lane.push(1)
+    assert not lane.settled()
+    lane.send()
+    assert not lane.settled()
+    transport.answers[0] = Report([], [], sound=True)
+    lane.wait()
+    assert lane.settled()
+    lane.push(2)
+    lane.send()
+    transport.answers[1] = Report([], [], sound=False)
+    lane.wait()
+    assert not lane.settled()
+
+
 def test_a_lost_device_says_so_from_then_on(lane, transport):
     lane.push(1)
     lane.send()
