@@ -35,7 +35,7 @@ from raymx.ops import backend
 
 REPORT_S = 2.0  # between reports to Ray's metrics
 LATER = "later"  # the answer to a call that came before its turn
-SHARED_NBYTES = 1 << 17  # of pulled values from which on they lie in the object store once for all workers
+SHARED_NBYTES = 1 << 20  # of pulled values from which on they lie in the object store once for all workers
 INLINE_NBYTES = 100_000  # up to which Ray sends an argument with its call; larger ones go through the object store
 CONCURRENT_MESSAGES = 64  # at least; a message under way holds a thread, and the driver bounds how many there are
 

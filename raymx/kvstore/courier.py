@@ -348,7 +348,7 @@ class Courier:
             return
         self._at(f"an answer of {self._links[call.shard].name}")
         try:
-            values = self._values(call)
+            held, values = self._values(call)
         except store.AskAgain:
             self._ask_for(call)
             return
@@ -359,21 +359,25 @@ class Courier:
         faults.point("pull:after")
         for pull, window in call.starts:
             for arrival, afar in pull.arrivals[call.shard]:
-                if afar and isinstance(values[0], tuple):
+                if afar and held is not None:
                     told = partial(self._tell, call, pull, window, arrival)
-                    arrival.come(runtime.Held(values[0][0], window, told))
+                    arrival.come(runtime.Held(held, window, told))
                 else:
-                    arrival.come(values[1][window])
+                    arrival.come(values[window])
                     self._got(pull)
 
     def _values(self, call: Call) -> tuple[Any, Any]:
-        """A shard's answer as it came, and, if a device of this process needs it, the list of values."""
+        """The ref of a shard's answer, if it is large, and, if it is not or a device of this process needs it, the list
+        of values."""
         link = self._links[call.shard]
         answer = link.answer(call.asked)
         if faults.planned("pull:answered"):
             link.point("pull:answered")
         near = any(not afar for pull, _ in call.starts for _, afar in pull.arrivals[call.shard])
-        return answer, link.read(answer) if near or not isinstance(answer, tuple) else None
+        if isinstance(answer, tuple):
+            return answer[0], link.read(answer) if near else None
+        large = sum(value.nbytes for value in answer) >= store.BUNDLED_NBYTES
+        return call.asked.ref if large else None, answer
 
     def _tell(self, call: Call, pull: Pull, window: slice, arrival, error: BaseException | None) -> None:
         """A device has read what it was to get, or could not; any thread."""

@@ -53,16 +53,54 @@ def in_one_process(workers: int, rounds: int, optimizer: str | None):
     return small.asnumpy(), large.asnumpy()
 
 
-@pytest.mark.parametrize(
-    "workers, shards, optimizer",
-    [(1, 1, "sgd"), (2, 1, None), (2, 2, None), (2, 2, "sgd"), (2, 2, "adam"), (4, 3, "sgd"), (1, 3, None)],
-)
-def test_rounds_equal_one_process(workers, shards, optimizer):
-    found = launched(train, workers, shards, "dist_sync", 4, 20, optimizer)
-    expected = in_one_process(workers, 4, optimizer)
+def sums_then_steps(kv, values, optimizers=("sgd", "adam")):
+    """Values of both keys after rounds without an optimizer, then with each of these. `values(round)` gives what is
+    pushed."""
+    import raymx as mx
+
+    small, large = mx.nd.ones((3, 4)), mx.nd.ones((50,))
+    kv.init(["s", "l"], [small, large])
+    found = []
+    for number, optimizer in enumerate((None, *optimizers)):
+        if optimizer:
+            kv.set_optimizer(mx.optimizer.create(optimizer, learning_rate=0.1, wd=0.01))
+        for turn in (2 * number, 2 * number + 1):
+            kv.push(["s", "l"], values(turn))
+            kv.pull(["s", "l"], [small, large])
+            found += [small.asnumpy(), large.asnumpy()]
+    return found
+
+
+def grid_worker():
+    import raymx as mx
+    from raymx import config
+    from tests.kvstore.test_dist import gradients, sums_then_steps
+
+    config.set(kvstore_bigarray_bound=20)
+    kv = mx.kv.create("dist_sync")
+    mine = gradients(kv.rank, 6)
+    return sums_then_steps(kv, lambda turn: [mx.nd.array(each) for each in mine[turn]])
+
+
+FEW = [(1, 1), (2, 2), (4, 3)]
+MANY = [(w, s) for w in (1, 2, 4) for s in (1, 2, 3) if (w, s) not in FEW]
+
+
+@pytest.mark.parametrize("workers, shards", FEW + [pytest.param(*each, marks=pytest.mark.slow) for each in MANY])
+def test_rounds_equal_one_process_and_the_closed_form(workers, shards):
+    found = launched(grid_worker, workers, shards)
+    pushed = [gradients(rank, 6) for rank in range(workers)]
+    kv = mx.kv.create("local")
+    expected = sums_then_steps(kv, lambda turn: [[mx.nd.array(p[turn][i]) for p in pushed] for i in (0, 1)])
     for result in found:
         for got, want in zip(result, expected, strict=True):
             assert got.tobytes() == want.tobytes()
+        for turn in (0, 1):
+            for key in (0, 1):
+                total = pushed[0][turn][key]
+                for rank in range(1, workers):
+                    total = total + pushed[rank][turn][key]
+                assert result[2 * turn + key].tobytes() == total.tobytes()
 
 
 def test_asynchronous_pushes_are_each_applied_once():
@@ -199,14 +237,27 @@ def test_what_worker_0_decides_holds_for_all():
 def test_rows_of_a_value():
     def work():
         import raymx as mx
+        from raymx import config
+        from raymx.errors import KVStoreError
 
+        config.set(kvstore_bigarray_bound=5)
         kv = mx.kv.create("dist_sync")
-        kv.init("table", mx.nd.array([[1, 1], [2, 2], [3, 3]]))
-        out = mx.nd.zeros((3, 2))
-        kv.row_sparse_pull("table", out, row_ids=mx.nd.array([2, 0]))
-        return out.asnumpy().tolist()
+        table = mx.nd.array([[1, 1], [2, 2], [3, 3], [4, 4]])
+        kv.init(["flat", "table", "wide"], [table[0], table, mx.nd.arange(8).reshape((1, 8))])
+        out = [mx.nd.zeros((4, 2)), mx.nd.zeros((4, 2), mx.cpu(1))]
+        kv.row_sparse_pull("table", out, row_ids=[mx.nd.array([2, 0]), mx.nd.array([3, 3])])
+        few, wide = mx.nd.zeros((2,)), mx.nd.zeros((1, 8))
+        kv.row_sparse_pull(["flat", "wide"], [few, wide], row_ids=[mx.nd.array([1]), mx.nd.array([0])])
+        try:
+            kv.row_sparse_pull("table", out[0], row_ids=mx.nd.array([4]))
+        except KVStoreError as error:
+            words = str(error)
+        return [each.asnumpy().tolist() for each in (*out, few, wide)], words
 
-    assert launched(work, 1, 1) == [[[1, 1], [0, 0], [3, 3]]]
+    zero = [0, 0]
+    expected = [[1, 1], zero, [3, 3], zero], [zero, zero, zero, [4, 4]], [0, 1], [list(range(8))]
+    words = "row_sparse_pull: key 'table' has rows 0 to 3, got 4 to 4."
+    assert launched(work, 1, 2) == [(list(expected), words)]
 
 
 def test_a_script_that_was_not_launched_is_a_job_of_its_own():

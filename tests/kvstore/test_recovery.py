@@ -12,6 +12,7 @@ import pytest
 
 from raymx import config, faults
 from raymx.errors import MXNetError, ParameterError, ShardLostError
+from tests.kvstore import test_dist
 from tests.kvstore.training import EPOCHS, launched, weights
 
 pytestmark = pytest.mark.ray
@@ -146,3 +147,32 @@ _MORE = [pytest.param(fault, marks=pytest.mark.slow) for fault in list(FROZEN)[2
 def test_whoever_is_waited_for_too_long_is_named(fault):
     with config.using(timeout_s=4.0), pytest.raises(MXNetError, match=FROZEN[fault]):
         launched(int("device" in fault), fault=fault)
+
+
+def train_large(device: int):
+    """Three rounds of a value so large that shards hold it for their workers; on a device of the worker's own process,
+    or on one that reads it from where the shard has put it."""
+    import raymx as mx
+    from raymx import config
+
+    config.set(kvstore_bigarray_bound=1000)
+    kv = mx.kv.create("dist_sync")
+    context = mx.cpu(device)
+    out = mx.nd.zeros((700_000,), context)
+    kv.init("w", out)
+    kv.set_optimizer(mx.optimizer.create("sgd", learning_rate=0.1))
+    for _ in range(3):
+        kv.push("w", mx.nd.ones((700_000,), context) * (kv.rank + 1) + out)
+        kv.pull("w", out)
+    found = out.asnumpy()
+    return found[0], found[-1], bool((found == found[0]).all())
+
+
+@pytest.mark.parametrize("device", [0, 1])
+def test_a_shard_that_dies_before_its_answer_is_read(device, caplog):
+    """What it held is lost with it; its replica is asked again."""
+    expected = test_dist.launched(train_large, 2, 2, 0)
+    with config.using(fault="shard 0.0 at pull:answered 2"):
+        found = test_dist.launched(train_large, 2, 2, device, replicas=1)
+    assert found == expected and found[0][2]
+    assert any("shard 0 " in record.getMessage() for record in caplog.records), "the fault did not happen"
