@@ -365,3 +365,67 @@ def test_mxnet_s_commands_to_servers():
         assert "no shard takes the command 7: shards run no code of the script" in words[1]
         assert "command 0: its body must be a pickled Optimizer (UnpicklingError" in words[2]
         assert words[3] == "command 0: its body must be a pickled Optimizer, got int."
+
+
+def test_what_does_not_fit_is_told_where_it_is_called_and_changes_nothing():
+    def work():
+        import raymx as mx
+        from raymx.errors import KVStoreError
+
+        kv = mx.kv.create("dist_sync")
+        kv.init("w", mx.nd.ones((2,)))
+        calls = [
+            lambda: kv.init("w", mx.nd.ones((2,))),
+            lambda: kv.push("w", mx.nd.ones((3,))),
+            lambda: kv.push("w", mx.nd.ones((2,), dtype="float64")),
+            lambda: kv.pull("w", mx.nd.ones((2, 1))),
+            lambda: kv.push("v", mx.nd.ones((2,))),
+            lambda: kv.init(3, mx.nd.ones((2,))),
+        ]
+        words = []
+        for call in calls:
+            try:
+                call()
+            except KVStoreError as error:
+                words.append(str(error))
+        out = mx.nd.zeros((2,))
+        kv.push("w", mx.nd.ones((2,)))
+        kv.pull("w", out)
+        return words, out.asnumpy().tolist()
+
+    for words, value in launched(work, 2, 1):
+        assert value == [2, 2]
+        assert words == [
+            "init: key 'w' already has a value of shape (2,); a key is initialised once, push changes it.",
+            "push: key 'w' holds float32 of shape (2,), got float32 of shape (3,).",
+            "push: key 'w' holds float32 of shape (2,), got float64 of shape (2,).",
+            "pull: key 'w' holds float32 of shape (2,), got float32 of shape (2, 1).",
+            "push: key 'v' is unknown; call init first (known keys: 'w').",
+            "init: the keys of a store are all integers or all strings; it has 'w', got 3.",
+        ]
+
+
+def test_after_an_update_that_failed_the_next_one_counts():
+    def work():
+        import raymx as mx
+        from raymx.errors import MXNetError
+
+        kv = mx.kv.create("dist_sync")
+        kv.init(0, mx.nd.ones((2,)))
+        optimizer = mx.optimizer.create("sgd", learning_rate="much")
+        kv.set_optimizer(optimizer)
+        out = mx.nd.zeros((2,))
+        kv.push(0, mx.nd.ones((2,)))
+        kv.pull(0, out)
+        try:
+            out.asnumpy()
+        except MXNetError as error:
+            words = str(error)
+        optimizer.lr = 0.25
+        kv.push(0, mx.nd.ones((2,)))
+        kv.pull(0, out)
+        return words, out.asnumpy().tolist()
+
+    for words, value in launched(work, 2, 1):
+        assert "the updater failed at round 1 of key 0, whose value is left as it was" in words
+        assert value == [0.5, 0.5]
