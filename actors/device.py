@@ -75,7 +75,7 @@ class DeviceRunner:
         self.events: list[tuple[str, int, int]] = []
         self.guest: Any = None  # what serves the user's code that runs on this device; see raymx.runtime.guest
         self.use_threads: Callable[[int], None] = lambda sharers: None  # let kernels use a share of the cores
-        self.post: Callable[[Sequence[str], int, Any], None] = _nowhere  # hands a value, or Failure, to devices
+        self.post: Callable[[Sequence[str], int, Any], None] = _nowhere  # hands on an array, for good, or a Failure
         self._exports: list = []  # where the values go that leave in the run under way
         self._arrived: Any = None  # what has come for it
         self._seen: set[tuple] = set()  # (op, outs, ins) that ran once
@@ -380,8 +380,15 @@ class DeviceRunner:
     def _send(self, array, parcels, number):
         elements = self._reads(array).reshape(-1)
         for start, stop, addresses in parcels:
-            window = elements[start:stop]
-            self.post(addresses, number, window if self.xp is np else self.xp.asnumpy(window))
+            self.post(addresses, number, self._outside(elements[start:stop]))
+
+    def _outside(self, elements) -> np.ndarray:
+        """A copy in host memory that nobody changes."""
+        if self.xp is not np:
+            return self.xp.asnumpy(elements)
+        copy = self.empty(elements.shape, elements.dtype)
+        np.copyto(copy, elements)
+        return copy
 
     def _sum(self, array, source, start, stop, place):
         terms = self._letters()

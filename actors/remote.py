@@ -136,9 +136,7 @@ class Mailroom:
             self._thread.start()
 
     def post(self, addresses: Sequence[str], number: int, value) -> None:
-        """Send an array as it is now, or a Failure."""
-        if isinstance(value, np.ndarray):
-            value = value.copy() if value.nbytes <= INLINE_NBYTES else ray.put(value)
+        """Send an array, which nobody may change any more, or a Failure."""
         self._outgoing.put((addresses, number, value))
 
     def say_farewell(self, error: BaseException) -> None:
@@ -149,8 +147,11 @@ class Mailroom:
     def _work(self) -> None:
         while True:
             addresses, number, value = self._outgoing.get()
+            if isinstance(value, np.ndarray) and value.nbytes > INLINE_NBYTES:
+                value = ray.put(value)
             for address in addresses:
                 self._receive[address].remote(self._me, number, value)
+            del value
 
 
 class ShardActor:

@@ -23,6 +23,7 @@ from raymx.ops.infer import complete
 from raymx.ops.params import DTYPES, Shape, as_dtype
 
 GRAD_REQS = ("write", "add", "null")
+PIECE_NBYTES = 1 << 24  # parameters that are worth an array of their own, where these travel one by one
 
 
 class Arena(NamedTuple):
@@ -59,9 +60,9 @@ def take_arrays(symbol, ctx, args, args_grad, grad_req, aux_states, group2ctx) -
     return Bound(values, grads, reqs, aux, groups)
 
 
-def make_arrays(symbol, ctx, grad_req, type_dict, group2ctx, shapes) -> tuple[Bound, list[Arena]]:
+def make_arrays(symbol, ctx, grad_req, type_dict, group2ctx, shapes, pieces: int = 1) -> tuple[Bound, list[Arena]]:
     """New arrays of zeros for `simple_bind`, each where its variable's group is placed: what is learnt in one array per
-    device and dtype. Raises BindError."""
+    device and dtype, or in up to so many pieces of some size. Raises BindError."""
     order, groups = topological(symbol.heads), placed_groups("simple_bind", ctx, group2ctx)
     arguments, states = argument_nodes(order), aux_nodes(order)
     given_types = values_by_node("simple_bind: type_dict", order, type_dict or {})
@@ -76,7 +77,11 @@ def make_arrays(symbol, ctx, grad_req, type_dict, group2ctx, shapes) -> tuple[Bo
     for node in wanting:
         if node.name not in shapes:
             alike.setdefault((where[node], specs[node].dtype), []).append(node)
-    arenas = [_arena(device, nodes, specs, args, grads) for (device, _), nodes in alike.items()]
+    arenas = [
+        _arena(device, run, specs, args, grads)
+        for (device, _), nodes in alike.items()
+        for run in _runs(order, nodes, specs, pieces)
+    ]
 
     def zeros(node: Node) -> NDArray:
         return nd.zeros(specs[node].shape, where[node], specs[node].dtype)
@@ -92,6 +97,26 @@ def make_arrays(symbol, ctx, grad_req, type_dict, group2ctx, shapes) -> tuple[Bo
         groups,
     )
     return bound, arenas
+
+
+def _runs(order: Sequence[Node], nodes: Sequence[Node], specs, pieces: int) -> list[list[Node]]:
+    """The variables `nodes` in at most so many runs, of about equal bytes and not too few. What one operator reads is
+    not torn apart: its gradients are made together."""
+    total = sum(specs[node].nbytes for node in nodes)
+    pieces = max(1, min(pieces, total // PIECE_NBYTES))
+    if pieces == 1:
+        return [list(nodes)]
+    runs: list[list[Node]] = [[] for _ in range(pieces)]
+    left, done = dict.fromkeys(nodes), 0
+    for reader in order:
+        together = list(dict.fromkeys(e.node for e in reader.inputs if e.node in left))
+        nbytes = sum(specs[node].nbytes for node in together)
+        runs[min(pieces - 1, int((done + nbytes / 2) * pieces / total))] += together
+        done += nbytes
+        for node in together:
+            left.pop(node, None)
+    runs[-1] += left
+    return [run for run in runs if run]
 
 
 def _arena(ctx, nodes: Sequence[Node], specs, args: dict[Node, NDArray], grads: dict[Node, NDArray]) -> Arena:

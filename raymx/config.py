@@ -44,6 +44,7 @@ SWITCHES = {
         Switch("fuse", True, "compute a bound graph's values in fewer steps: pairs of operators in one, constants folded"),
         Switch("layouts", True, "keep chains of convolutions in the layout that oneDNN's kernels like best, where a device has them"),
         Switch("recompute", "none", "`mirror`: backward repeats cheap operators (`MXNET_BACKWARD_DO_MIRROR=1`); `sqrt`: all, a segment at a time, so that about the square root of the activations is kept; read when a symbol is bound", ("none", "mirror", "sqrt"), ("MXNET_BACKWARD_DO_MIRROR", {"1": "mirror"})),
+        Switch("stretches", 0, "in how many pieces a large model's gradients leave during backward, where devices in other processes share a batch; 0 = 4 on real GPUs and 1 on CPU devices, whose cores would have to do both"),
         Switch("kvstore_servers", 1, "shards of a distributed store in a script that was not launched"),
         Switch("kvstore_bigarray_bound", 1_000_000, "elements from which on an array is cut over all shards of a distributed store"),
         Switch("pickled_optimizers", False, "let a distributed store take optimizers as pickles, which run whatever code they hold"),

@@ -30,13 +30,18 @@ class Loaded:
         self._arrays = {array._id: array for array in (*arrays, *([] if arena is None else [arena]))}
         self._access = {phase: self._variables_of(phase) for phase, steps in program.phases.items() if steps}
 
-    def run(self, phase: str, is_train: bool, trained: bool) -> None:
-        """Run a phase, if it has any steps. `trained` says whether the last forward did."""
+    def run(self, phase: str, is_train: bool, trained: bool, urgent: bool = True) -> None:
+        """Run a phase, if it has any steps. `trained` says whether the last forward did; what is not `urgent` is sent
+        with what follows."""
         if not trained and phase + AFTER_PREDICTION in self._access:
             phase += AFTER_PREDICTION
         access = self._access.get(phase)
         if access is not None:
-            self._lane.run_program(self.number, phase, is_train, *access)
+            self._lane.run_program(self.number, phase, is_train, *access, urgent)
+
+    def cut(self) -> None:
+        """What follows is ordered by itself."""
+        self._lane.cut()
 
     def _variables_of(self, phase: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The engine's variables that a phase reads and writes."""
@@ -63,6 +68,30 @@ class Loaded:
 
 def _shaped(array: NDArray, shape) -> NDArray:
     return array if array.shape == shape else array.reshape(shape)
+
+
+def in_stages(loaded: Loaded) -> Loaded | Staged:
+    """What runs the passes of a program whose backward may be cut."""
+    stages = [phase for phase in loaded.compiled.program.phases if not phase.endswith(AFTER_PREDICTION)][1:]
+    return Staged(loaded, stages) if len(stages) > 1 else loaded
+
+
+class Staged:
+    """Passes of one device whose backward has several phases: what waits for the gradients of one may run, and leave,
+    before the next."""
+
+    def __init__(self, loaded: Loaded, stages: Sequence[str]):
+        self._loaded, self._stages = loaded, stages
+
+    def run(self, name: str, is_train: bool, trained: bool) -> None:
+        """Push the pass of that name."""
+        if name == "forward":
+            self._loaded.run(name, is_train, trained)
+            return
+        for stage in self._stages:
+            self._loaded.cut()
+            self._loaded.run(stage, is_train, trained, urgent=stage == self._stages[-1])
+        self._loaded.cut()
 
 
 class _Departure(NamedTuple):

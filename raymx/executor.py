@@ -37,7 +37,7 @@ from raymx.binding import (
     traced_graph,
 )
 from raymx.context import Context
-from raymx.dispatch import Loaded, Together
+from raymx.dispatch import Loaded, Staged, Together, in_stages
 from raymx.errors import BindError, GraphError, did_you_mean
 from raymx.graph.batch import batch
 from raymx.graph.compile import Arrays, Spec, Traced, entries_of, lower
@@ -46,6 +46,7 @@ from raymx.graph.layout import lay_out
 from raymx.graph.marks import origin
 from raymx.graph.node import Entry, Node, argument_nodes, aux_nodes, topological
 from raymx.graph.placement import Part, Placed, device_of_group, parts, place
+from raymx.graph.stages import staged
 from raymx.ndarray import NDArray
 from raymx.ops.program import Program
 
@@ -76,11 +77,13 @@ class Executor:
     """
 
     def __init__(
-        self, who: str, symbol, ctx: Context, bound: Bound, shared: Executor | None = None, outputs=(), arenas=()
+        self, who: str, symbol, ctx: Context, bound: Bound, shared: Executor | None = None, outputs=(), arenas=(),
+        staged: bool = False,
     ):  # fmt: skip
         self._symbol, self._ctx, self._reqs, self._groups = symbol, ctx, bound.reqs, bound.groups
         self.arg_arrays, self.grad_arrays, self.aux_arrays = bound.args, bound.grads, bound.aux
         self.arenas: tuple[Arena, ...] = tuple(arenas)
+        self._staged: bool = staged or (shared is not None and shared._staged)  # whether backward may be cut
         self._argument_names, self._output_names = symbol.list_arguments(), symbol.list_outputs()
         order = topological(symbol.heads)
         self._arguments, self._states = argument_nodes(order), aux_nodes(order)
@@ -348,7 +351,7 @@ class Executor:
         if self._placed is None:
             part = Part(home(self._ctx), self._traced, tuple(range(len(self.outputs))))
             self._loaded = [self._load(part, {})]
-            self._passes: Loaded | Together = self._loaded[0]
+            self._passes: Loaded | Together | Staged = in_stages(self._loaded[0])
         else:
             self._compile_parts(self._placed)
         self._repeatable = all(each.compiled.repeatable for each in self._loaded)
@@ -395,10 +398,20 @@ class Executor:
             {entry: array._id for entry, array in kept.items()},
             {number: array._id for number, array in received.items()},
         )
-        compiled = lower(traced if self._kept else _laid_out(traced, ctx), arrays)
+        compiled = lower(traced if self._kept else self._arranged(traced, ctx), arrays)
         used = [*variables.values(), *(g for _, g in grads.values()), *outputs, *kept.values(), *received.values()]
         used += [x for x in head_grads if x is not None]
         return Loaded(ctx, compiled, self._arena_of(ctx, compiled.program.arena_nbytes), used)
+
+    def _arranged(self, traced: Traced, ctx: Context) -> Traced:
+        """The graph with layouts, and cut where all gradients of one arena are there."""
+        traced = _laid_out(traced, ctx)
+        if not self._staged or self._placed:
+            return traced
+        groups: dict[int, list[Node]] = {}
+        for node, _, grad in self._wanted():
+            groups.setdefault(grad._var, []).append(node)
+        return staged(traced, list(groups.values()))
 
     def _arena_of(self, ctx: Context, nbytes: int) -> NDArray | None:
         """Memory for intermediate values; what is there already, if that is enough."""
@@ -525,12 +538,13 @@ def bind(
 
 
 def simple_bind(
-    symbol, ctx, grad_req="write", type_dict=None, group2ctx=None, shared_exec=None, /, **shapes
+    symbol, ctx, grad_req="write", type_dict=None, group2ctx=None, shared_exec=None, pieces=1, /, **shapes
 ) -> Executor:  # fmt: skip
     """Bind a symbol to new arrays of zeros; shapes and dtypes follow from `shapes` and `type_dict` (both by name).
 
     What is learnt (arguments with a gradient that `shapes` does not name) lies in one array per dtype, see
-    `Executor.arenas`. Raises BindError for unknown names and for shapes that cannot be told.
+    `Executor.arenas`. With `pieces` a large model's lies in up to so many, and backward runs in stages, each of which
+    completes the gradients in one of them. Raises BindError for unknown names and for shapes that cannot be told.
     """
-    bound, arenas = make_arrays(symbol, ctx, grad_req, type_dict, group2ctx, shapes)
-    return Executor("simple_bind", symbol, ctx, bound, shared_exec, arenas=arenas)
+    bound, arenas = make_arrays(symbol, ctx, grad_req, type_dict, group2ctx, shapes, pieces)
+    return Executor("simple_bind", symbol, ctx, bound, shared_exec, arenas=arenas, staged=pieces > 1)

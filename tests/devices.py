@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from functools import partial
-
-import numpy as np
 
 import raymx as mx
 from raymx import runtime
@@ -14,6 +13,8 @@ from raymx.actors.host import DeviceHost
 from raymx.engine.segment import Letter
 from raymx.ops import backend
 from raymx.runtime import local
+
+MOMENT_S = 0.05  # after which who waits lets go of what has been held since
 
 
 class LateTransport(local.LocalTransport):
@@ -38,8 +39,7 @@ class LateTransport(local.LocalTransport):
 
     def _post(self, hosts, addresses, number, value) -> None:
         for address in addresses:
-            letter = value.copy() if isinstance(value, np.ndarray) else value
-            hosts[address].deliver(Letter(self.address, number), letter)
+            hosts[address].deliver(Letter(self.address, number), value)
 
     def send(self, number, segments, exports):
         ticket = super().send(number, segments, exports)
@@ -48,8 +48,14 @@ class LateTransport(local.LocalTransport):
         return _WaitingTicket(ticket, self)
 
     def fetch(self, handle, timeout_s):
-        release(self._held, self._chance)
-        return super().fetch(handle, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            release(self._held, self._chance)
+            try:
+                return super().fetch(handle, MOMENT_S)
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
 
 
 class NaiveTransport(local.NaiveTransport):
@@ -75,8 +81,13 @@ class _WaitingTicket:
         return self._ticket.report()
 
     def wait(self, timeout_s):
-        release(self._transport._held, self._transport._chance)
-        return self._ticket.wait(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            release(self._transport._held, self._transport._chance)
+            if self._ticket.wait(MOMENT_S):
+                return True
+            if time.monotonic() >= deadline:
+                return False
 
 
 def release(held: list, chance: random.Random) -> None:

@@ -186,6 +186,11 @@ class Lane:
             with contextlib.nullcontext() if self._naive else uninterrupted():
                 return self._send(exports)
 
+    def send_if_due(self) -> None:
+        """Send what is recorded, unless the device has enough to do: it then goes with more, or when that is done."""
+        if self._open or self._closed:
+            self._send_if_due(0)
+
     def flush(self) -> None:
         """Send everything recorded, if anything is. A loss is noted for `raise_failure`."""
         with self._lock, self.noting_loss:

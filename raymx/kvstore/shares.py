@@ -120,14 +120,15 @@ def push(pairs: Sequence[tuple[Shares, Sequence[nd.NDArray]]]) -> None:
 
 
 def pull(pairs: Sequence[tuple[Shares, Sequence[nd.NDArray]]]) -> None:
-    """Copy each value into arrays that it serves, and see to it that all devices are at it."""
+    """Copy each value into arrays that it serves. Devices with little to do hear of it at once, others with what
+    follows, or when they are done: what one waits for, another one was told before."""
     numbered = [(value, targets, runtime.engine.new_variable()) for value, targets in pairs]
     for value, targets, number in numbered:
         value._hand_out(targets, number)
     for value, targets, number in numbered:
         value._fill(targets, number)
     for lane in {id(lane): lane for value, _ in pairs for lane in value._lanes}.values():
-        lane.send()
+        lane.send_if_due()
 
 
 def _distinct(lanes: Sequence) -> bool:

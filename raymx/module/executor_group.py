@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from raymx import config, runtime
 from raymx import ndarray as nd
-from raymx import runtime
 from raymx.context import Context, cpu
 from raymx.errors import BindError, ParameterError, ShapeError, did_you_mean
-from raymx.executor import Executor
+from raymx.executor import Executor, simple_bind
 from raymx.graph.node import topological
 from raymx.io.base import DataDesc
 
@@ -336,8 +336,7 @@ class DataParallelExecutorGroup:
         shapes = {desc.name: self._shape(desc, i) for desc in self.inputs}
         ctx, pool, groups = self.contexts[i], self.shared_data_arrays[i], self._group2ctxs[i]
         if shared is None:
-            made = self.symbol.simple_bind(ctx, grad_req=self.grad_req, type_dict=self._types, group2ctx=groups,
-                                           **shapes)  # fmt: skip
+            made = simple_bind(self.symbol, ctx, self.grad_req, self._types, groups, None, self._pieces(), **shapes)
             pool.update((name, made.arg_dict[name]) for name in shapes)
             return made
         old = shared.execs[i]
@@ -353,6 +352,14 @@ class DataParallelExecutorGroup:
             if grad is None or grad.shape != args[name].shape:
                 grads[name] = nd.zeros(args[name].shape, args[name].context, args[name].dtype)
         return self.symbol.bind(ctx, args, grads or None, self.grad_req, old.aux_dict, groups, old)
+
+    def _pieces(self) -> int:
+        """In how many arrays gradients lie: several, if they leave for other devices one by one."""
+        lanes = [context.lane for context in self.contexts]
+        if not self.for_training or len({id(lane) for lane in lanes}) < 2 or not all(lane.afar for lane in lanes):
+            return 1
+        real = all(context.device_type == "gpu" for context in self.contexts) and not config.get("virtual_gpus")
+        return config.get("stretches") or (4 if real else 1)
 
     def _pooled(self, array, name: str, shape, old: Mapping, ctx: Context) -> nd.NDArray:
         """An array for an input, in the memory of the one in the pool if it is large enough."""

@@ -122,9 +122,9 @@ class DeviceLane(Lane):
         self.push((device.PROGRAM, number, program), (), (number,))
         return number
 
-    def run_program(self, number: int, phase: str, is_train: bool, reads, writes) -> None:
+    def run_program(self, number: int, phase: str, is_train: bool, reads, writes, urgent: bool = True) -> None:
         """Run a phase, which reads and writes these variables."""
-        self.push((device.RUN, number, phase, is_train), reads, writes, urgent=True)
+        self.push((device.RUN, number, phase, is_train), reads, writes, urgent=urgent)
 
     def drop_program(self, number: int) -> None:
         """Nobody will run this program again; never blocks."""

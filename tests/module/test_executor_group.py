@@ -1,11 +1,15 @@
 """Cutting a batch over devices, and executors that share it."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 import raymx as mx
+from raymx import trace
 from raymx.errors import BindError, ParameterError, ShapeError
 from raymx.module.executor_group import DataParallelExecutorGroup, _check_arguments, _split_input_slice
+from tests.devices import in_this_process
 
 
 def parts(batch_size, loads):
@@ -261,3 +265,84 @@ def test_what_is_fixed_has_no_gradient():
 def test_refusals(act, error, text):
     with pytest.raises(error, match=text):
         act()
+
+
+# ---- gradients that leave during backward ----
+
+
+def wide():
+    net = mx.sym.Variable("data")
+    for i, hidden in enumerate((200, 250, 256)):  # others than equal ones, whose gradients would be made together
+        net = mx.sym.Activation(mx.sym.FullyConnected(net, num_hidden=hidden, name=f"fc{i}"), act_type="tanh")
+    return mx.sym.SoftmaxOutput(net, name="softmax")
+
+
+def trained(contexts, kvstore="device", steps=3):
+    """The parameters after some steps, and the module."""
+    random = np.random.RandomState(0)
+    module = mx.mod.Module(wide(), context=contexts)
+    rows = 16 * len(contexts)
+    module.bind([("data", (rows, 300))], [("softmax_label", (rows,))])
+    shapes, _, _ = wide().infer_shape(data=(rows, 300))
+    named = dict(zip(wide().list_arguments(), shapes, strict=True))
+    values = {n: mx.nd.array(random.randn(*s) * 0.1) for n, s in named.items() if n not in ("data", "softmax_label")}
+    module.init_params(arg_params=values)
+    module.init_optimizer(kvstore, "sgd", {"learning_rate": 0.1, "momentum": 0.9, "wd": 0.01})
+    batch = mx.io.DataBatch([mx.nd.array(random.randn(rows, 300))], [mx.nd.array(random.randint(0, 256, (rows,)))])
+    for _ in range(steps):
+        module.forward_backward(batch)
+        module.update()
+    return {name: value.asnumpy() for name, value in module.get_params()[0].items()}, module
+
+
+@pytest.fixture
+def cut_small(monkeypatch):
+    """Small models are cut, too."""
+    monkeypatch.setattr("raymx.binding.PIECE_NBYTES", 1 << 16)
+    monkeypatch.setattr("raymx.graph.stages.MESSAGE_US", 1.0)
+
+
+@pytest.mark.parametrize("kvstore", ["device", "local", "local_allreduce_cpu"])
+@pytest.mark.parametrize("where", ["in this process", pytest.param("actors", marks=pytest.mark.ray)])
+def test_stages_of_backward_change_no_bit(cut_small, kvstore, where):
+    with contextlib.ExitStack() as stack:
+        if where == "actors":
+            contexts = [mx.gpu(i) for i in range(3)]
+        else:
+            stack.enter_context(in_this_process())
+            contexts = [mx.cpu(i) for i in (0, 1, 3)]
+        whole, plain = trained(contexts, kvstore)
+        with mx.config.using(stretches=3):
+            cut, module = trained(contexts, kvstore)
+        executors = [*plain._exec_group.execs, *module._exec_group.execs]
+        phases = [list(each._loaded[0].compiled.program.phases) for each in executors]
+    assert phases == [["forward", "backward"]] * 3 + [["forward", "backward", "backward 1", "backward 2"]] * 3
+    assert [len(each.arenas) for each in module._exec_group.execs] == [3, 3, 3]
+    for name, value in whole.items():
+        np.testing.assert_array_equal(cut[name], value)
+
+
+def test_one_device_is_never_cut(cut_small):
+    with mx.config.using(stretches=3), in_this_process():
+        _, module = trained([mx.cpu(1)])
+    assert [len(each.arenas) for each in module._exec_group.execs] == [1]
+
+
+def test_gradients_leave_between_the_stages(cut_small, monkeypatch):
+    """The last layer's are sent before those of the first one are computed, as the device's record tells."""
+    with in_this_process(), mx.config.using(stretches=3):
+        contexts = [mx.cpu(i) for i in (0, 1)]
+        _, module = trained(contexts, steps=1)
+        mx.nd.waitall()
+        lane = contexts[1].lane
+        lane.transport._host.runner.trace = True
+        trace.clear()
+        with lane._lock:  # so that the device gets all of it at once, as one does that has enough to do
+            monkeypatch.setattr(lane, "_send_if_due", lambda nbytes: None)
+            module._exec_group.forward(is_train=True)
+            module.backward()
+            module.update()
+        mx.nd.waitall()
+        order = [event["name"] for event in trace.chrome() if event["ph"] == "X"]
+        trace.clear()
+    assert order.index("send") < order.index("program backward 1") < order.index("program backward 2"), order
