@@ -7,8 +7,9 @@ import pytest
 
 import raymx as mx
 from raymx import trace
-from raymx.errors import BindError, ParameterError, ShapeError
+from raymx.errors import BindError, DeviceLostError, ParameterError, ShapeError
 from raymx.module.executor_group import DataParallelExecutorGroup, _check_arguments, _split_input_slice
+from tests import faults
 from tests.devices import in_this_process
 
 
@@ -346,3 +347,24 @@ def test_gradients_leave_between_the_stages(cut_small, monkeypatch):
         order = [event["name"] for event in trace.chrome() if event["ph"] == "X"]
         trace.clear()
     assert order.index("send") < order.index("program backward 1") < order.index("program backward 2"), order
+
+
+@pytest.mark.ray
+def test_a_device_that_is_lost_in_the_middle_of_a_step(cut_small):
+    with faults.actors(3) as contexts, mx.config.using(stretches=3):
+        _, module = trained(contexts, steps=1)
+        mine = mx.nd.full((2, 3), 7, contexts[0])
+        name = rf"cpu\({contexts[2].device_id}\) was lost"
+        with faults.within(4 * faults.NOTICED_S):
+            module._exec_group.forward(is_train=True)
+            module.backward()
+            faults.plan(module._exec_group.execs[2].arenas[1].grads, faults.KILL)
+            with contextlib.suppress(DeviceLostError):
+                module.update()
+            with pytest.raises(DeviceLostError, match=name):
+                module.get_params()[0]["fc2_weight"].asnumpy()
+            with pytest.raises(DeviceLostError, match=name):
+                for _ in range(2):  # on the device itself, then what waited for it
+                    mx.nd.waitall()
+                    module._exec_group.forward(is_train=True)
+            assert (mine.asnumpy() == 7).all()
