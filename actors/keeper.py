@@ -190,12 +190,17 @@ class Keeper:
             raise
 
     def adopt(self, replica: Replica | None, timeout_s: float) -> None:
-        """Bring a new replica up to this state and pass every later event on to it; None for no replica."""
+        """Bring a new replica up to this state and pass every later event on to it; None for no replica. Raises
+        KVStoreError if it is lost meanwhile, or if this one was a replica that missed an event."""
+        if self._behind is not None:
+            raise KVStoreError(f"{self.name}: this replica has missed an event, and cannot take the shard over.")
         with self._changed:
             self._ready, self._replica = True, replica
             self._restore_replica()
             self._adopted_at, sent = self._restored_at, self._sent
         self._confirm(sent, time.monotonic() + timeout_s)
+        if self._replica is not replica:
+            raise KVStoreError(f"{self.name}: the new replica was lost before it was brought up.")
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state, the optimizer's included."""
@@ -213,7 +218,7 @@ class Keeper:
             return {
                 "name": self.name,
                 "keys": len(entries),
-                "ready": self._ready,
+                "ready": self._ready and self._behind is None,
                 "applied": self.shard.applied,
                 **self.measures.describe(),
                 "versions": {key: entry.version for key, entry in entries.items()},

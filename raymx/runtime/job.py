@@ -180,8 +180,9 @@ class Supervisor:
                 f"{timeout_s:g} s (switch start_timeout_s)."
             ) from None
         self._whole.update(actor for actors in self._actors.values() for actor in actors)
-        for first, second in self._actors.values() if self._replicas else ():
-            self._bring_up(first, second)
+        if self._replicas:
+            with contextlib.suppress(RayError):  # a loss: it is seen by its watch
+                ray.get([first.adopt.remote(second, timeout_s) for first, second in self._actors.values()])
 
     def start_worker(self, rank: int, code: bytes | str, args: tuple) -> None:
         """Let worker `rank` run the user's code."""
@@ -201,6 +202,8 @@ class Supervisor:
                 kind, number, actor = self._running.pop(ref)
                 if kind == "shard":
                     self._replace_shard(number, actor)
+                elif kind == "replica":
+                    self._brought_up(ref, actor)
                 else:
                     self._ended(ref, number, found)
         return [found[rank] for rank in range(self._workers)]
@@ -263,7 +266,8 @@ class Supervisor:
         survivor = self._survivor(shard, lost)
         _log.warning("%s: shard %d lost a process; a new replica is brought up", self.name, shard)
         self._recovered("shard", shard)
-        self._bring_up(survivor, self._start_shard(shard))
+        replica = self._start_shard(shard)
+        self._running[survivor.adopt.remote(replica, config.get("start_timeout_s"))] = "replica", shard, replica
 
     def _survivor(self, shard: int, lost) -> Any:
         """The actor that has the state of a shard that lost another one. Raises ShardLostError."""
@@ -283,11 +287,9 @@ class Supervisor:
         shard, rank = ("", number) if kind == "worker" else (str(number), "")
         Metrics(self.name, shard).count("recoveries", rank, 1)
 
-    def _bring_up(self, shard, replica) -> None:
-        """Let a shard's actor keep another one up to date from now on."""
-        timeout_s = config.get("start_timeout_s")
+    def _brought_up(self, ref, replica) -> None:
         with contextlib.suppress(RayError):  # a loss: it is seen by its watch
-            ray.get(shard.adopt.remote(replica, timeout_s), timeout=timeout_s + store.GRACE_S)
+            ray.get(ref)
             self._whole.add(replica)
 
 

@@ -56,8 +56,9 @@ def nodes() -> list[str]:
 
 
 def on_node(node: str | None) -> Any:
-    """The scheduling strategy for a node, or for another one should it be gone meanwhile."""
-    return "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+    """The scheduling strategy for a node and no other: Ray puts an actor that takes no resources anywhere, whatever is
+    wished, unless it must. Should the node be gone meanwhile, the actor is lost."""
+    return "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 class Places:

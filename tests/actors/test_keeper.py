@@ -173,3 +173,22 @@ def test_a_pull_of_a_round_that_does_not_come_names_who_is_late():
     primary.push(0, {"w": 1}, Payload(array(1, 2)))
     with pytest.raises(KVStoreTimeoutError, match=r"round 1 of key 'w' still waits for worker 1 after 0 s"):
         primary.pull(0, {"w": 1}, 0.0)
+
+
+def test_only_who_has_the_state_may_take_over():
+    first, second, third = (keeper(f"shard 0.{i}") for i in range(3))
+    assert not second.describe()["ready"]
+    first.adopt(Way(second), SOON_S)
+    assert first.describe()["ready"] and second.describe()["ready"]
+    with pytest.raises(KVStoreError, match="key 'w' is unknown"):
+        second.follow(("push", 0, {"w": 1}, Payload(np.ones(2)), None))
+    assert not second.describe()["ready"]
+    with pytest.raises(KVStoreError, match="this replica has missed an event, and cannot take the shard over"):
+        second.adopt(Way(third), SOON_S)
+
+
+def test_a_replica_that_is_lost_while_it_is_brought_up_is_told():
+    way = Way(keeper("shard 0.1"))
+    way.gone = True
+    with pytest.raises(KVStoreError, match="the new replica was lost before it was brought up"):
+        keeper("shard 0.0").adopt(way, SOON_S)

@@ -32,16 +32,16 @@ def samples(rank: int) -> tuple[np.ndarray, np.ndarray]:
     return images[:, None].astype("float32") / 256, labels.astype("float32")
 
 
-def network():
+def network(hidden: int = 16):
     net = mx.sym.Convolution(mx.sym.Variable("data"), kernel=(5, 5), stride=(2, 2), num_filter=8, name="conv")
     net = mx.sym.Activation(mx.sym.BatchNorm(net, fix_gamma=False, name="bn"), act_type="relu")
-    net = mx.sym.FullyConnected(mx.sym.Flatten(net), num_hidden=16, name="fc1")
+    net = mx.sym.FullyConnected(mx.sym.Flatten(net), num_hidden=hidden, name="fc1")
     net = mx.sym.FullyConnected(mx.sym.Dropout(net, p=0.3), num_hidden=10, name="fc2")
     return mx.sym.SoftmaxOutput(net, name="softmax")
 
 
 def train(device: int, how: str = "module", kind: str = "dist_sync", compression=None, seed: int = 7,
-          **options):  # fmt: skip
+          hidden: int = 16, **options):  # fmt: skip
     """What a worker does: train, and return whether it was started anew, with parameters and states as bytes."""
     config.set(kvstore_bigarray_bound=1000)
     mx.random.seed(5)
@@ -52,7 +52,7 @@ def train(device: int, how: str = "module", kind: str = "dist_sync", compression
     images, labels = samples(kv.rank)
     settings = {"learning_rate": 0.01, "lr_scheduler": mx.lr_scheduler.FactorScheduler(2, 0.7)}
     if how == "module":
-        module = mx.mod.Module(network(), context=mx.cpu(device))
+        module = mx.mod.Module(network(hidden), context=mx.cpu(device))
         data = mx.io.NDArrayIter(images, labels, BATCH, shuffle=True, last_batch_handle="roll_over")
         module.fit(data, kvstore=kv, num_epoch=EPOCHS, optimizer="adam", optimizer_params=settings,
                    initializer=mx.init.Xavier(), **options)  # fmt: skip
