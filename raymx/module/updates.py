@@ -68,7 +68,7 @@ class Updates:
     def __call__(self) -> None:
         store = self._store
         if store is not None and (store.on_devices or store.updates_elsewhere):
-            keys = [each.key for each in self._stretches]  # all at once: in one message of a device, one call to a shard
+            keys = [each.key for each in self._stretches]  # all at once: one message of a device, one call to a shard
             grads, values = [each.grads for each in self._stretches], [each.values for each in self._stretches]
             store.push(keys, grads)
             store.pull(keys, values if self._in_store else grads)
