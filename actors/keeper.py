@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from raymx import config, faults
+from raymx import config, faults, trace
 from raymx.actors.measures import Measures
 from raymx.actors.shard import NO_ROWS, Key, Push, Rows, Shard
 from raymx.errors import KVStoreError, KVStoreTimeoutError
@@ -83,6 +83,7 @@ class Keeper:
         """Take in one worker's values of these keys, in their order, and what it notes of its progress. What is wrong
         with them is raised when the worker next pulls or comes to a barrier."""
         self._answers = True
+        began = trace.begin()
         try:
             self._take(("push", rank, dict(numbers), payload, note))
         except Exception as error:
@@ -90,6 +91,7 @@ class Keeper:
                 self._refused[rank] = error if isinstance(error, KVStoreError) else _unread(rank, error)
                 self._changed.notify_all()
             raise
+        trace.end(began, "events", "receive push of worker %d", rank)
 
     def configure(self, sync: bool) -> None:
         """Whether rounds wait for all workers. Raises KVStoreError if a worker has said otherwise."""
@@ -139,7 +141,7 @@ class Keeper:
     ) -> list[np.ndarray]:
         """The values of these keys, or rows of them, in these versions. Waits for them, and until the replica has what
         they show; raises KVStoreTimeoutError that names who is late, or what was wrong with a push."""
-        deadline = time.monotonic() + timeout_s
+        deadline, began = time.monotonic() + timeout_s, trace.begin()
         with self._changed:
             while late := [key for key, version in wanted.items() if not self.shard.has(rank, key, version)]:
                 self._tell_refused(rank)
@@ -152,6 +154,7 @@ class Keeper:
             if not self.shard.sync:
                 self._pulled.update(((rank, key), self.shard.entries[key].version) for key in wanted)
         self._confirm(sent, deadline)
+        trace.end(began, "pulls", "answer pull of worker %d", rank)
         faults.point("pull:answering")
         return values
 
@@ -183,11 +186,13 @@ class Keeper:
             self._behind = None
         if self._behind is not None:
             raise KVStoreError(f"{self.name}: this replica waits to be restored ({_words(self._behind)}).")
+        began = trace.begin()
         try:
             self._take(event)
         except Exception as error:
             self._behind = error
             raise
+        trace.end(began, "events", "follow %s", event[0])
 
     def adopt(self, replica: Replica | None, timeout_s: float) -> None:
         """Bring a new replica up to this state and pass every later event on to it; None for no replica. Raises
@@ -268,7 +273,10 @@ class Keeper:
         pushes = [Push(key, number, value) for (key, number), value in zip(numbers.items(), values, strict=True)]
         if self._answers:
             self._count(rank, pushes)
+        began = trace.begin()
         applied = self.shard.push(rank, pushes)
+        if applied:
+            trace.end(began, "events", "apply round")
         if self._answers and applied:
             self._time(rank, applied)
         if note is not None:

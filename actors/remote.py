@@ -19,7 +19,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
-from raymx import config, faults
+from raymx import config, faults, trace
 from raymx.actors import device
 from raymx.actors.device import DeviceRunner
 from raymx.actors.host import DeviceHost
@@ -49,8 +49,8 @@ class DeviceActor:
         if kind == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _full_priority()
-        trace, pool_nbytes = bool(settings["trace"]), int(settings["pool_mb"]) << 20
-        runner = DeviceRunner(name, backend.array_module(kind), pool_nbytes, trace)
+        trace.leave_to_launcher()
+        runner = DeviceRunner(name, backend.array_module(kind), int(settings["pool_mb"]) << 20, trace.active())
         device.home = runner
         self._host = DeviceHost(
             runner, resolve, settings["check"], lambda sharers: backend.use_threads(_threads(settings, sharers))
@@ -159,6 +159,7 @@ class ShardActor:
 
     def __init__(self, job: str, name: str, role: str, workers: int, optimizers: str, settings: dict[str, Any]):
         config.set(**{**settings, "engine": "naive"})
+        trace.leave_to_launcher()
         faults.play(role)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _full_priority()
@@ -227,6 +228,10 @@ class ShardActor:
     def describe(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id(), **self._keeper.describe()}
 
+    def events(self) -> list[trace.Event]:
+        """What was recorded for the trace since the last time."""
+        return trace.taken()
+
     def watch(self) -> None:
         """Never returns: the call fails the moment that this process is gone."""
         threading.Event().wait()
@@ -245,6 +250,7 @@ class WorkerActor:
 
     def __init__(self, job, settings: dict[str, Any]):
         config.set(**settings)
+        trace.leave_to_launcher()
         faults.play(f"worker {job.rank}.{job.attempt}")
         _full_priority()
         self._job = job
@@ -255,6 +261,10 @@ class WorkerActor:
     def run(self, runner: str, *args):
         """Call the function named `module:function` with the job and what else came."""
         return _imported(runner)(self._job, *args)
+
+    def events(self) -> list[trace.Event]:
+        """What was recorded for the trace since the last time; while `run` is at work, this waits for its end."""
+        return trace.taken()
 
 
 def start_worker(job, settings: dict[str, Any], **options):

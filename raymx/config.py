@@ -29,7 +29,7 @@ SWITCHES = {
     for s in (
         Switch("engine", "async", "`async`, or `naive`: run every task at once in the caller, for ordinary tracebacks and pdb"),
         Switch("debug", 0, "1: a line per batch on stderr, 2: a line per task"),
-        Switch("trace", "", "write a Chrome trace of every task to this file when the process ends"),
+        Switch("trace", "", "write a Chrome trace of every task to this file when the process ends; that of a launched job, with all its processes, is written by the launcher"),
         Switch("check", False, "check the engine's invariants after every transition"),
         Switch("batch_limit", 256, "tasks in one device's open batch before it is sent"),
         Switch("inflight_limit", 8, "batches under way per device before the caller waits"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 import raymx as mx
-from raymx import config
+from raymx import config, trace
 from raymx.errors import ParameterError, PlacementError
 from tests import conftest
 from tests.faults import ROOT, SCRIPT_TIMEOUT_S
@@ -169,6 +170,82 @@ def test_nothing_stays_reserved_after_an_error():
     assert caught.value.__notes__[-1] == "raised by worker 0"
     assert 'raise ValueError("no luck")' in caught.value.__notes__[0]
     assert eventually(kept_groups), kept_groups()
+
+
+def traced(work, path) -> dict[str, dict[str, list[tuple[str, float, float]]]]:
+    """A job of two workers and two shards, with a trace: process → row → (task, start, end)."""
+    trace.clear()
+    try:
+        with config.using(trace=str(path)):
+            mx.launch(work, 2, num_servers=2, devices_per_worker=1, resources=NO_CPUS)
+    finally:
+        trace.clear()
+        events = json.loads(path.read_text())["traceEvents"]
+    processes = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    rows = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    found: dict[str, dict[str, list]] = {name: {} for name in processes.values()}
+    for e in events:
+        if e["ph"] == "X":
+            task = e["name"], e["ts"], e["ts"] + e["dur"]
+            found[processes[e["pid"]]].setdefault(rows[e["tid"]], []).append(task)
+    return found
+
+
+def named(events, name: str) -> list[tuple[float, float]]:
+    return [times for task, *times in events if task == name]
+
+
+@pytest.mark.ray
+def test_a_trace_shows_all_processes_of_a_job(tmp_path):
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        out = mx.nd.zeros((2,), mx.gpu(0))
+        kv.init([0, 1], [out, out])  # a key on each shard
+        for _ in range(2):
+            kv.push([0, 1], [out, out])
+            kv.pull([0, 1], [out, out])
+            out.wait_to_read()
+
+    found = traced(work, tmp_path / "trace.json")
+    shards = ["shard 0 of 2", "shard 0 of 2, replica", "shard 1 of 2", "shard 1 of 2, replica"]
+    assert list(found) == ["launcher", *shards, "worker 0", "worker 1"]
+    assert named(found["launcher"]["job"], "launch")
+    stores = [found[f"worker {rank}"]["store"] for rank in (0, 1)]
+    for rank, store in enumerate(stores):
+        assert "gpu(0)" in found[f"worker {rank}"] and named(store, "barrier")
+        assert len(named(store, "push")) >= 2
+    for number in (0, 1):
+        shard, replica = found[f"shard {number} of 2"], found[f"shard {number} of 2, replica"]
+        applied = named(shard["events"], "apply round")
+        assert len(applied) == len(named(replica["events"], "apply round")) == 2
+        assert len(named(replica["events"], "follow push")) == 4
+        for rank, store in enumerate(stores):
+            assert len(named(shard["events"], f"receive push of worker {rank}")) == 2
+            pulls = named(store, f"pull from shard {number}")
+            assert len(pulls) == len(named(shard["pulls"], f"answer pull of worker {rank}")) == 2
+            for i, (start, end) in enumerate(applied):
+                assert named(store, "push")[i][0] < start < end < pulls[i][1]
+
+
+@pytest.mark.ray
+def test_a_job_that_fails_leaves_a_trace(tmp_path):
+    def work():
+        import raymx as mx
+
+        kv = mx.kv.create("dist_sync")
+        kv.init(0, mx.nd.zeros((2,)))
+        kv.push(0, mx.nd.ones((2,)))
+        kv.barrier()
+        if kv.rank == 1:
+            raise ValueError("no luck")
+        kv.barrier()
+
+    path = tmp_path / "trace.json"
+    with pytest.raises(ValueError, match="no luck"):
+        traced(work, path)
+    assert {"launcher", "shard 0 of 2", "worker 1"} <= set(path.read_text().split('"'))
 
 
 @pytest.mark.ray

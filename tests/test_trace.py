@@ -65,6 +65,48 @@ def test_rows_are_devices_and_events_are_in_order():
     assert trace.chrome() == []
 
 
+def test_processes_have_rows_of_their_own():
+    trace.clear()
+    trace.record("cpu(0)", [("dot", 2_000, 3_000)])
+    events = trace.taken()
+    assert trace.taken() == []
+    trace.adopt("worker 0", events)
+    trace.adopt("worker 1", events)
+    trace.record("cpu(0)", [("dot", 1_000, 2_000)])
+    found = trace.chrome()
+    trace.clear()
+    assert [(e["pid"], e["args"]["name"]) for e in found if e["name"] == "process_name"] == [
+        (1, "launcher"), (2, "worker 0"), (3, "worker 1"),
+    ]  # fmt: skip
+    assert [(e["pid"], e["tid"], e["args"]["name"]) for e in found if e["name"] == "thread_name"] == [
+        (1, 1, "cpu(0)"), (2, 2, "cpu(0)"), (3, 3, "cpu(0)"),
+    ]  # fmt: skip
+    assert [(e["pid"], e["tid"], e["ts"]) for e in found if e["ph"] == "X"] == [(1, 1, 0.0), (2, 2, 1.0), (3, 3, 1.0)]
+
+
+def test_what_ran_at_the_same_time_has_rows_of_the_same_name():
+    """What ran within another thing does not: it is drawn below that."""
+    trace.clear()
+    trace.record("store", [("pull", 0, 4), ("push", 1, 2), ("pull again", 3, 6), ("after both", 6, 8)])
+    found = trace.chrome()
+    trace.clear()
+    assert [e["args"]["name"] for e in found if e["ph"] == "M"] == ["store", "store"]
+    assert {e["name"]: e["tid"] for e in found if e["ph"] == "X"} == {
+        "pull": 1, "push": 1, "pull again": 2, "after both": 1,
+    }  # fmt: skip
+
+
+def test_a_span_is_recorded_only_if_recording_was_on_as_it_began(tmp_path):
+    trace.clear()
+    trace.end(trace.begin(), "store", "push")
+    assert trace.taken() == []
+    with config.using(trace=str(tmp_path / "trace.json")):
+        began = trace.begin()
+    trace.end(began, "store", "pull from shard %d", 1)
+    (event,) = trace.taken()
+    assert event[:4] == ("", "store", "pull from shard 1", began) and event.end >= began
+
+
 def test_a_trace_is_written_whole_or_not_at_all(tmp_path):
     trace.clear()
     with pytest.raises(FileNotFoundError):

@@ -17,13 +17,14 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import Any
 
-from raymx import config, faults, runtime
+from raymx import config, faults, runtime, trace
 from raymx.engine.segment import Failure
 from raymx.errors import KVStoreTimeoutError, ShardLostError
 from raymx.kvstore.local import Key
 from raymx.kvstore.order import chosen
 from raymx.runtime import store
 
+ROW = "store"  # of a worker's trace
 GRACE_S = 4.0  # that a thread's answer may take longer than those of all it waits for
 
 
@@ -115,7 +116,7 @@ class Call:
             self.rows |= pull.rows.get(shard, {})
             self.starts.append((pull, slice(start, len(self.wanted))))
         self.asked: Any = None
-        self.since = time.monotonic()
+        self.since, self.began = time.monotonic(), trace.begin()
 
 
 class Courier:
@@ -184,9 +185,11 @@ class Courier:
 
     def barrier(self, number: int) -> None:
         def call() -> None:
+            began = trace.begin()
             for link in self._links:
                 link.reach(number)
             self._links[0].barrier(number)
+            trace.end(began, ROW, "barrier")
 
         self._ask(call)
 
@@ -299,6 +302,7 @@ class Courier:
     def _push(self, group: Sequence[Push]) -> None:
         if self._failed is not None:
             return
+        began = trace.begin()
         try:
             by_shard: dict[int, tuple[dict, list]] = {}
             parts = [(shard, *part) for item in group for shard, some in item.parts.items() for part in some]
@@ -311,6 +315,7 @@ class Courier:
             for shard, (numbers, payload) in by_shard.items():
                 self._links[shard].push(numbers, payload, self._news(shard, note))
                 faults.point("push:between")
+            trace.end(began, ROW, "push")
         except BaseException as error:
             self._fail(error)
 
@@ -356,6 +361,7 @@ class Courier:
             self._fail_call(call, error)
             return
         self._calls.remove(call)
+        trace.end(call.began, ROW, "pull from shard %d", call.shard)
         faults.point("pull:after")
         for pull, window in call.starts:
             for arrival, afar in pull.arrivals[call.shard]:

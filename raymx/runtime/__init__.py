@@ -194,7 +194,7 @@ def shutdown() -> None:
     `cpu(0)` stay. Work that was pushed and not waited for may be lost."""
     with _lock:
         try:
-            if trace.active():
+            if trace.written_here():
                 _write_trace()
         finally:
             _leave()
@@ -215,6 +215,8 @@ def _write_trace() -> None:
     for each in list(engine.lanes.values()):
         with contextlib.suppress(MXNetError):  # a lost device has no more events
             each.wait()
+    if "raymx.runtime.job" in sys.modules:
+        sys.modules["raymx.runtime.job"].gather_trace()
     trace.write()
 
 

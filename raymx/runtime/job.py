@@ -21,7 +21,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from raymx import config
+from raymx import config, trace
 from raymx.actors.metrics import Metrics
 from raymx.actors.remote import start_worker
 from raymx.errors import DeviceLostError, KVStoreTimeoutError, MXNetError, ShardLostError, WorkerLostError
@@ -32,6 +32,7 @@ _log = logging.getLogger("raymx")
 _RUNNER = "raymx.runtime.job:run"
 _LOOK_S = 1.0  # between looks at what has ended
 _ENDED_S = 5.0  # that processes may take to end
+_EVENTS_S = 2.0  # that they may take to tell what they recorded for the trace
 _TOGETHER_S = 0.5  # between the error of a worker and the loss of the shard that caused it
 
 recoveries: Counter[str] = Counter()  # of the jobs that this process has launched: workers, and processes of shards
@@ -79,17 +80,31 @@ def leave() -> None:
         _own = None
 
 
+def gather_trace() -> None:
+    """Take over what the shards of this script's own job have recorded."""
+    if _own is not None:
+        _own.gather_trace()
+
+
 def launch(fn: Callable | str, args: tuple, **options) -> list[Any]:
     """Run `fn(*args)`, or the script at the path `fn` with these arguments, in the workers of a job; the results in the
     order of ranks. See raymx.launch; the options are Supervisor's."""
     code = fn if isinstance(fn, str) else cloudpickle.dumps(fn)
     cluster.join()
     supervisor = Supervisor(**options)
+    began = trace.begin()
     try:
         supervisor.start(code, args)
         return supervisor.results()
     finally:
-        supervisor.stop()
+        trace.end(began, "job", "launch")
+        try:
+            supervisor.gather_trace()
+        finally:
+            supervisor.stop()
+        if trace.written_here():
+            with contextlib.suppress(OSError):  # it is told when this process ends
+                trace.write()
 
 
 def run(job: Job, code: bytes | str, args: tuple) -> Any:
@@ -152,6 +167,7 @@ class Supervisor:
         self._code: dict[int, tuple[bytes | str, tuple]] = {}
         self._attempts: dict[int, int] = {}
         self._running: dict[Any, tuple[str, int, Any]] = {}  # ref of a call → what ends with it
+        self._events: dict[Any, str] = {}  # ref of what a process recorded for the trace → the name of the process
 
     def job(self, rank: int, attempt: int = 0) -> Job:
         """The job as worker `rank` sees it."""
@@ -205,8 +221,34 @@ class Supervisor:
                 elif kind == "replica":
                     self._brought_up(ref, actor)
                 else:
+                    self._ask_worker(number, actor)
                     self._ended(ref, number, found)
         return [found[rank] for rank in range(self._workers)]
+
+    def gather_trace(self) -> None:
+        """Take over what was recorded by workers that have come to their end, and by shards. Those that were killed, or
+        are still at work, have nothing to tell."""
+        if not trace.active() or not ray.is_initialized():
+            return
+        workers = {ref: each[1:] for ref, each in self._running.items() if each[0] == "worker"}
+        for ref in ray.wait(list(workers), num_returns=len(workers), timeout=0)[0] if workers else ():
+            self._ask_worker(*workers[ref])
+        for shard, actors in self._actors.items():
+            for number, actor in enumerate(actors):
+                if actor is not None:
+                    ref = actor.events.options(concurrency_group="control").remote()
+                    self._events[ref] = _process_of(self._shards, shard, number)
+        refs = list(self._events)
+        for ref in ray.wait(refs, num_returns=len(refs), timeout=_EVENTS_S)[0] if refs else ():
+            with contextlib.suppress(RayError):
+                trace.adopt(self._events[ref], ray.get(ref))
+        self._events.clear()
+
+    def _ask_worker(self, rank: int, actor) -> None:
+        """Ask a worker whose run has ended, however, for what it recorded."""
+        if trace.active():
+            attempt = self._attempts[rank]
+            self._events[actor.events.remote()] = f"worker {rank}{f', restart {attempt}' if attempt else ''}"
 
     def stop(self) -> None:
         """End every process of the job, and wait until they are gone."""
@@ -291,6 +333,11 @@ class Supervisor:
         with contextlib.suppress(RayError):  # a loss: it is seen by its watch
             ray.get(ref)
             self._whole.add(replica)
+
+
+def _process_of(shards: int, shard: int, number: int) -> str:
+    """The name in a trace of the process that was started as the `number`-th of a shard."""
+    return f"shard {shard} of {shards}{', replica' if number else ''}{f' {number}' if number > 1 else ''}"
 
 
 def _of_worker(rank: int, cause: BaseException) -> BaseException:
