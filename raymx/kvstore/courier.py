@@ -237,10 +237,12 @@ class Courier:
                 self._go(group)
 
     def _new_events(self) -> list:
-        """What has happened; waits for something, but for not longer than a beat while anything is under way."""
+        """What has happened; waits for something, but for not longer than a beat while anything is under way, or than
+        it takes to see in time that somebody is late."""
+        beat_s = min(config.get("heartbeat_s"), 0.05 * (config.get("timeout_s") or float("inf")))
         self._at("" if not self._waiting else f"waiting for {self._waiting[0].kind}")
         try:
-            events = [self._events.get(timeout=config.get("heartbeat_s") if self._waiting else None)]
+            events = [self._events.get(timeout=beat_s if self._waiting else None)]
         except queue.Empty:
             return [self._look]
         while not self._events.empty():

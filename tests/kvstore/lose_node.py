@@ -64,7 +64,7 @@ def launched(removed: bool, pipe: str = "") -> list[tuple[bool, str]]:
 def main(quickly: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(relativeCreated)d %(message)s")
     options = {"_system_config": QUICK} if quickly else {}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **options})
     for _ in range(2):
         cluster.add_node(num_cpus=4, object_store_memory=100 << 20)
     mx.runtime.init(address=cluster.address, log_to_driver=False)
