@@ -69,9 +69,8 @@ class Updates:
         store = self._store
         if store is not None and (store.on_devices or store.updates_elsewhere):
             keys = [each.key for each in self._stretches]  # all at once: one message of a device, one call to a shard
-            grads, values = [each.grads for each in self._stretches], [each.values for each in self._stretches]
-            store.push(keys, grads)
-            store.pull(keys, values if self._in_store else grads)
+            store.push(keys, [each.grads for each in self._stretches])
+            store.pull(keys, [each.values if self._in_store else each.grads for each in self._stretches])
         elif store is not None:
             for key, values, grads, _ in self._stretches:
                 store.push(key, grads, priority=-key)
