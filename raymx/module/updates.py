@@ -59,8 +59,7 @@ class Updates:
             for stretch in self._stretches:
                 store.init(stretch.key, stretch.values[0])
         if store is not None and in_store:
-            for stretch in self._stretches:
-                store.pull(stretch.key, stretch.values, priority=-stretch.key)
+            self.pull()
             self.updater = _let_update(store, self._stretches, optimizer)
         else:
             self.updater = opt.get_updater(optimizer)
