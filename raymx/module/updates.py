@@ -56,8 +56,7 @@ class Updates:
         self._stretches = group.stretches(*self._layout)
         self.updater: Any = None
         if store is not None:
-            for stretch in self._stretches:
-                store.init(stretch.key, stretch.values[0])
+            store.init([each.key for each in self._stretches], [each.values[0] for each in self._stretches])
         if store is not None and in_store:
             self.pull()
             self.updater = _let_update(store, self._stretches, optimizer)
